@@ -1,0 +1,58 @@
+// The HTTP seam: send a request, get exactly one outcome. CurlTransport in a process, SimHttp in tests.
+//
+// Loop thread only. The outcome arrives later on the loop thread, never inside send. The transport knows nothing of
+// retries, keys or providers: one request is one attempt.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stepwell/function.h"
+#include "stepwell/status.h"
+
+namespace stepwell {
+
+using CallId = uint64_t;  // 0 is never a call
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+struct HttpRequest {
+  std::string method = "POST";
+  std::string url;  // http or https; user names in it are refused
+  HttpHeaders headers;
+  std::string body;
+  int64_t connect_timeout_ms = 10'000;
+  int64_t total_timeout_ms = 60'000;  // counted from send, waiting for a connection included
+  int64_t body_bytes_max = 16 << 20;
+  int64_t header_bytes_max = 256 << 10;
+};
+
+struct HttpResponse {
+  int32_t status = 0;  // 100 to 599
+  HttpHeaders headers; // names in lower case
+  std::string body;    // decoded (gzip, br where curl has them)
+};
+
+// A response, or why there is none. `maybe_sent` says that the peer may have seen the request: false only when no
+// connection was made, so that repeating it cannot do the work twice.
+struct HttpOutcome {
+  Status status;  // ok: `response` is whole
+  HttpResponse response;
+  bool maybe_sent = false;
+  int64_t elapsed_us = 0;
+};
+
+using HttpDone = MoveFunction<void(HttpOutcome)>;
+
+class HttpTransport {
+ public:
+  virtual ~HttpTransport() = default;
+
+  // Starts `request`, or queues it while its host has all its connections in use.
+  virtual CallId send(HttpRequest request, HttpDone done) = 0;
+  // Ends a call: its outcome is kCancelled and still arrives. Unknown ids are ignored.
+  virtual void cancel(CallId call) = 0;
+};
+
+}  // namespace stepwell

@@ -1,0 +1,127 @@
+// The door: one engine in a process, with its loop thread and its store thread.
+//
+// Python (or any other host) pulls batches of work with poll and pushes batches of reports with complete; the core never
+// calls the host. Every function may be called from any thread; those that wait say so and must be called without the GIL.
+// A forked child gets kClosed with code::kForked from all of them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "stepwell/call.h"
+#include "stepwell/history.h"
+#include "stepwell/status.h"
+#include "stepwell/store.h"
+#include "stepwell/types.h"
+
+namespace stepwell {
+
+struct RuntimeOptions {
+  std::string path;  // a SQLite file; empty: memory, nothing survives
+  Durability durability = Durability::kFull;
+  Limits limits;
+  int64_t lease_ms = 30'000;  // renewed at a third of it, on the loop thread
+  std::string ca_bundle;      // PEM file for TLS; empty: curl's own
+  std::string proxy;          // empty: none; the environment is read by the caller, once
+  std::string no_proxy;
+  int32_t connections_per_host_max = 8192;
+};
+
+struct StartRequest {
+  NewRun run;
+  uint64_t ticket = 0;  // not 0: a kRunFinished item with this ticket follows when the run ends
+};
+
+struct StartAnswer {
+  Status status;
+  RunId run = 0;
+  bool attached = false;  // the key was known; below is that run as it stands
+  RunStatus run_status = RunStatus::kQueued;
+  Payload result;
+};
+
+enum class ItemKind : uint8_t {
+  kActivate = 0,     // drive this run: workflow, payload (input), history
+  kStepAnswer = 1,   // run, step, ok, payload: recorded; hand it to whoever awaits it
+  kAttempt = 2,      // run, step, attempt: try the step again now
+  kStop = 3,         // run: drop the activation, its result is no longer wanted
+  kRunFinished = 4,  // ticket, run, run_status, payload
+  kStarted = 5,      // ticket of start_async: answers
+  kHttp = 6,         // ticket of send: outcome
+};
+
+struct Item {
+  ItemKind kind = ItemKind::kActivate;
+  bool ok = true;
+  RunStatus run_status = RunStatus::kRunning;
+  int32_t attempt = 1;
+  RunId run = 0;
+  uint64_t ticket = 0;
+  std::string text;  // workflow, or step
+  Payload payload;
+  std::vector<Event> history;
+  std::unique_ptr<std::vector<StartAnswer>> answers;
+  std::unique_ptr<HttpOutcome> outcome;
+};
+
+enum class ReportKind : uint8_t {
+  kRunSucceeded = 0,   // run, payload
+  kRunFailed = 1,      // run, payload (error)
+  kStepSucceeded = 2,  // run, step, attempt, payload
+  kStepFailed = 3,     // run, step, attempt, payload (error), retryable, retry
+  kCall = 4,           // run, step, call
+};
+
+struct Report {
+  ReportKind kind = ReportKind::kRunSucceeded;
+  bool retryable = false;
+  int32_t attempt = 1;
+  RunId run = 0;
+  std::string step;
+  Payload payload;
+  RetryPolicy retry;
+  std::unique_ptr<CallSpec> call;
+};
+
+// Counters since open; read without stopping anything.
+struct Counters {
+  int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
+  int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
+  int64_t loop_inbox_count = 0, outbox_count = 0;
+};
+
+class Runtime {
+ public:
+  // Opens the store (waits for its recovery) and starts the threads.
+  static Result<std::unique_ptr<Runtime>> open(RuntimeOptions options);
+  virtual ~Runtime() = default;  // close first; the destructor closes with no patience
+
+  // Runs of `queue` may be handed to this host, at most `in_flight_max` at once. May be called again to change the limit.
+  virtual Status serve(const std::string& queue, int32_t in_flight_max) = 0;
+  // Durable when it returns. One answer a request, in order. Waits.
+  virtual Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) = 0;
+  // The same without waiting: a kStarted item with `ticket` brings the answers.
+  virtual Status start_async(std::vector<StartRequest> requests, uint64_t ticket) = 0;
+  // Takes up to `count_max` items; waits up to `timeout_ms` for the first (-1: without end). kClosed once closed and empty.
+  virtual Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) = 0;
+  // Makes poll return now, empty-handed if need be.
+  virtual void wake() = 0;
+  // Hands in reports; all or none are taken (kBusy when the inbox is full).
+  virtual Status complete(std::vector<Report> reports) = 0;
+  // Waits for a run's end. kTimeout after `timeout_ms` (-1: without end); kNotFound for an unknown run.
+  virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
+  // Waits for the store's answer.
+  virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
+  // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.
+  virtual Status cancel(RunId run) = 0;
+  // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket + 1, ...
+  virtual Status send(std::vector<HttpRequest> requests, uint64_t ticket) = 0;
+  virtual Counters counters() const = 0;
+  // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent. Waits.
+  virtual Status close(int64_t deadline_ms) = 0;
+};
+
+}  // namespace stepwell

@@ -1,0 +1,23 @@
+// Start here: the public headers of the Stepwell core, in reading order.
+//
+//   status.h    Status, Result, error codes        how failures travel
+//   types.h     RunId, Payload, RetryPolicy        the words of the design
+//   history.h   Event, RunRow                      what is recorded
+//   engine.h    RunMachine                         every decision about one run, pure
+//   loop.h      Loop, Poller                       one thread and its clock
+//   store.h     Store, Transition                  where it is kept
+//   http.h      HttpTransport                      one request, one outcome
+//   call.h      CallSpec, JudgeRule                a request that a run waits for
+//   runtime.h   Runtime                            the door that hosts come in by
+#pragma once
+
+#include "stepwell/call.h"
+#include "stepwell/engine.h"
+#include "stepwell/function.h"
+#include "stepwell/history.h"
+#include "stepwell/http.h"
+#include "stepwell/loop.h"
+#include "stepwell/runtime.h"
+#include "stepwell/status.h"
+#include "stepwell/store.h"
+#include "stepwell/types.h"
