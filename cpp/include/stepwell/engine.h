@@ -25,6 +25,7 @@ enum class InputKind : uint8_t {
   kRetryDue,       // step
   kRunSucceeded,   // payload
   kRunFailed,      // payload
+  kRunCrashed,     // payload: claimed too often without an end
   kCancelRequested,
 };
 
@@ -43,13 +44,14 @@ enum class CommandKind : uint8_t {
   kAskAttempt,   // ask the worker to try the step again: step, attempt
   kSendCall,     // step, attempt
   kStartTimer,   // feed kRetryDue for step after delay_ms
-  kReleaseRun,   // the run ended: tell waiters; ok, payload
+  kReleaseRun,   // the run ended: tell waiters; run_status, payload
   kStopWorker,   // drop the run's activation, cancel its calls
 };
 
 struct Command {
   CommandKind kind = CommandKind::kAnswerStep;
   bool ok = true;
+  RunStatus run_status = RunStatus::kRunning;
   int32_t attempt = 1;
   int64_t delay_ms = 0;
   std::string step;

@@ -40,6 +40,7 @@ inline constexpr ErrorCode kWaitTimeout = 1004;
 inline constexpr ErrorCode kRunNotFound = 1005;
 inline constexpr ErrorCode kRunCancelled = 1006;
 inline constexpr ErrorCode kFenced = 1007;
+inline constexpr ErrorCode kRunCrashed = 1008;
 inline constexpr ErrorCode kStoreLocked = 1101;
 inline constexpr ErrorCode kStoreOpen = 1102;
 inline constexpr ErrorCode kStoreSchema = 1103;

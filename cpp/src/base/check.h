@@ -8,7 +8,7 @@ namespace stepwell::detail {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& detail);
 }  // namespace stepwell::detail
 
-#define STEPWELL_CHECK(condition, detail)                                                       \
-  do {                                                                                          \
-    if (!(condition)) ::stepwell::detail::check_failed(__FILE__, __LINE__, #condition, detail); \
+#define STEPWELL_CHECK(condition, why)                                                       \
+  do {                                                                                       \
+    if (!(condition)) ::stepwell::detail::check_failed(__FILE__, __LINE__, #condition, why); \
   } while (false)

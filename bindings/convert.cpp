@@ -1,0 +1,258 @@
+// Batches across the border: plain tuples, built by hand because this is the hottest path of the package.
+#include <utility>
+
+#include "binding.h"
+
+namespace stepwell::binding {
+
+namespace {
+
+// Steals the references into a new tuple.
+template <typename... Items>
+PyObject* tuple_of(Items... items) {
+  PyObject* tuple = PyTuple_New(sizeof...(items));
+  if (tuple == nullptr) throw py::error_already_set();
+  Py_ssize_t index = 0;
+  (PyTuple_SET_ITEM(tuple, index++, items), ...);
+  return tuple;
+}
+
+PyObject* checked(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return object;
+}
+
+PyObject* int_of(int64_t value) { return checked(PyLong_FromLongLong(value)); }
+PyObject* text_of(const std::string& text) {
+  return checked(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
+PyObject* bytes_of(const std::string& bytes) {
+  return checked(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+PyObject* bool_of(bool value) { return PyBool_FromLong(value ? 1 : 0); }
+PyObject* none() { return Py_NewRef(Py_None); }
+PyObject* kind_of(ItemKind kind) { return int_of(static_cast<int64_t>(kind)); }
+
+PyObject* history_of(const std::vector<Event>& events) {
+  if (events.empty()) return none();
+  py::list list(events.size());
+  for (size_t i = 0; i < events.size(); ++i) {
+    const Event& event = events[i];
+    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
+                    tuple_of(int_of(static_cast<int64_t>(event.kind)), int_of(event.attempt), text_of(event.step),
+                             bytes_of(event.payload), int_of(event.at)));
+  }
+  return list.release().ptr();
+}
+
+PyObject* status_of(const Status& status) {
+  if (status.is_ok()) return none();
+  return tuple_of(int_of(static_cast<int64_t>(status.kind())), text_of("SW-E" + std::to_string(status.code())),
+                  text_of(status.message()));
+}
+
+PyObject* headers_of(const HttpHeaders& headers) {
+  py::list list(headers.size());
+  for (size_t i = 0; i < headers.size(); ++i) {
+    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
+                    tuple_of(text_of(headers[i].first), text_of(headers[i].second)));
+  }
+  return list.release().ptr();
+}
+
+PyObject* started_of(const Item& item) {
+  py::list list(item.answers->size());
+  for (size_t i = 0; i < item.answers->size(); ++i) {
+    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), to_python((*item.answers)[i]).release().ptr());
+  }
+  return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)), list.release().ptr());
+}
+
+PyObject* item_of(const Item& item) {
+  switch (item.kind) {
+    case ItemKind::kActivate:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bytes_of(item.payload),
+                      history_of(item.history));
+    case ItemKind::kStepAnswer:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok), bytes_of(item.payload));
+    case ItemKind::kAttempt:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.attempt));
+    case ItemKind::kStop:
+      return tuple_of(kind_of(item.kind), int_of(item.run), bytes_of(item.payload));
+    case ItemKind::kRunFinished:
+      return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)), int_of(item.run),
+                      int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload));
+    case ItemKind::kStarted:
+      return started_of(item);
+    case ItemKind::kHttp:
+      break;
+  }
+  const HttpOutcome& outcome = *item.outcome;
+  return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)), status_of(outcome.status),
+                  int_of(outcome.response.status), headers_of(outcome.response.headers), bytes_of(outcome.response.body),
+                  int_of(outcome.elapsed_us));
+}
+
+// Reads one tuple of a batch; a wrong shape is a bug of our own Python, so a TypeError is answer enough.
+class Reader {
+ public:
+  explicit Reader(PyObject* tuple) : tuple_(tuple) {
+    if (!PyTuple_Check(tuple)) throw py::type_error("expected a tuple");
+  }
+
+  PyObject* next() {
+    if (index_ >= PyTuple_GET_SIZE(tuple_)) throw py::type_error("a tuple of the batch is too short");
+    return PyTuple_GET_ITEM(tuple_, index_++);
+  }
+  int64_t integer() {
+    const int64_t value = PyLong_AsLongLong(next());
+    if (value == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return value;
+  }
+  uint64_t unsigned_integer() {
+    const uint64_t value = PyLong_AsUnsignedLongLong(next());
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return value;
+  }
+  bool boolean() { return PyObject_IsTrue(next()) == 1; }
+  // str (as UTF-8) or bytes.
+  std::string text() {
+    PyObject* object = next();
+    Py_ssize_t length = 0;
+    if (PyBytes_Check(object)) return {PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object))};
+    const char* utf8 = PyUnicode_AsUTF8AndSize(object, &length);
+    if (utf8 == nullptr) throw py::error_already_set();
+    return {utf8, static_cast<size_t>(length)};
+  }
+  RetryPolicy retry() {
+    Reader policy(next());
+    RetryPolicy retry;
+    retry.attempts_max = static_cast<int32_t>(policy.integer());
+    retry.backoff_base_ms = policy.integer();
+    retry.backoff_cap_ms = policy.integer();
+    retry.elapsed_ms_max = policy.integer();
+    return retry;
+  }
+  HttpHeaders headers() {
+    PyObject* pairs = next();
+    if (!PyTuple_Check(pairs)) throw py::type_error("expected a tuple of headers");
+    HttpHeaders headers;
+    headers.reserve(static_cast<size_t>(PyTuple_GET_SIZE(pairs)));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); ++i) {
+      Reader pair(PyTuple_GET_ITEM(pairs, i));
+      std::string name = pair.text();
+      headers.emplace_back(std::move(name), pair.text());
+    }
+    return headers;
+  }
+  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms)
+  HttpRequest request() {
+    Reader fields(next());
+    HttpRequest request;
+    request.method = fields.text();
+    request.url = fields.text();
+    request.headers = fields.headers();
+    request.body = fields.text();
+    request.connect_timeout_ms = fields.integer();
+    request.total_timeout_ms = fields.integer();
+    return request;
+  }
+
+ private:
+  PyObject* tuple_;
+  Py_ssize_t index_ = 0;
+};
+
+Report report_of(PyObject* tuple) {
+  Reader fields(tuple);
+  Report report;
+  report.kind = static_cast<ReportKind>(fields.integer());
+  report.run = fields.integer();
+  switch (report.kind) {
+    case ReportKind::kRunSucceeded:
+    case ReportKind::kRunFailed:
+      report.payload = fields.text();
+      return report;
+    case ReportKind::kStepSucceeded:
+    case ReportKind::kStepFailed:
+      report.step = fields.text();
+      report.attempt = static_cast<int32_t>(fields.integer());
+      report.payload = fields.text();
+      if (report.kind == ReportKind::kStepSucceeded) return report;
+      report.retryable = fields.boolean();
+      report.retry = fields.retry();
+      return report;
+    case ReportKind::kCall:
+      break;
+  }
+  report.step = fields.text();
+  report.call = std::make_unique<CallSpec>();
+  report.call->request = fields.request();
+  report.call->retry = fields.retry();
+  report.call->repeatable = fields.boolean();
+  report.call->judge.json_body = fields.boolean();
+  report.call->judge.required_pointer = fields.text();
+  return report;
+}
+
+}  // namespace
+
+py::list to_python(std::vector<Item>& items) {
+  py::list list(items.size());
+  for (size_t i = 0; i < items.size(); ++i) PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), item_of(items[i]));
+  return list;
+}
+
+py::tuple to_python(StartAnswer& answer) {
+  return py::reinterpret_steal<py::tuple>(tuple_of(status_of(answer.status), int_of(answer.run), bool_of(answer.attached),
+                                                   int_of(static_cast<int64_t>(answer.run_status)),
+                                                   bytes_of(answer.result)));
+}
+
+py::list to_python(std::vector<RunHistory>& histories) {
+  py::list list(histories.size());
+  for (size_t i = 0; i < histories.size(); ++i) {
+    const RunRow& row = histories[i].row;
+    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
+                    tuple_of(int_of(row.run), int_of(static_cast<int64_t>(row.status)), int_of(row.claims),
+                             text_of(row.workflow), text_of(row.queue), text_of(row.key), bytes_of(row.input),
+                             bytes_of(row.result), int_of(row.created_at), int_of(row.finished_at),
+                             history_of(histories[i].events)));
+  }
+  return list;
+}
+
+std::vector<Report> reports_from_python(const py::list& reports) {
+  std::vector<Report> out;
+  out.reserve(reports.size());
+  for (const py::handle report : reports) out.push_back(report_of(report.ptr()));
+  return out;
+}
+
+std::vector<StartRequest> starts_from_python(const py::list& requests) {
+  std::vector<StartRequest> out;
+  out.reserve(requests.size());
+  for (const py::handle request : requests) {
+    Reader fields(request.ptr());
+    StartRequest start;
+    start.run.workflow = fields.text();
+    start.run.queue = fields.text();
+    start.run.key = fields.text();
+    start.run.fingerprint = fields.unsigned_integer();
+    start.run.input = fields.text();
+    start.ticket = fields.unsigned_integer();
+    out.push_back(std::move(start));
+  }
+  return out;
+}
+
+std::vector<HttpRequest> requests_from_python(const py::list& requests) {
+  std::vector<HttpRequest> out;
+  out.reserve(requests.size());
+  const py::tuple all(requests);
+  Reader fields(all.ptr());
+  for (size_t i = 0; i < requests.size(); ++i) out.push_back(fields.request());
+  return out;
+}
+
+}  // namespace stepwell::binding

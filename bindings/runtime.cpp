@@ -1,0 +1,119 @@
+// Runtime as stepwell._core.Runtime. Whatever can wait drops the GIL; values cross as bytes and numbers.
+#include "binding.h"
+
+namespace stepwell::binding {
+
+namespace {
+
+RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
+                          const std::string& proxy, const std::string& no_proxy) {
+  RuntimeOptions options;
+  options.path = path;
+  options.durability = is_durable ? Durability::kFull : Durability::kRelaxed;
+  options.lease_ms = lease_ms;
+  options.ca_bundle = ca_bundle;
+  options.proxy = proxy;
+  options.no_proxy = no_proxy;
+  return options;
+}
+
+template <typename T>
+T value_or_raise(Result<T> result) {
+  raise_unless_ok(result.error());
+  return std::move(result).value();
+}
+
+py::dict counters_of(Runtime& runtime) {
+  Counters counters;
+  {
+    const py::gil_scoped_release release;
+    counters = runtime.counters();
+  }
+  py::dict out;
+  out["runs_started"] = counters.runs_started;
+  out["runs_succeeded"] = counters.runs_succeeded;
+  out["runs_failed"] = counters.runs_failed;
+  out["runs_in_flight"] = counters.runs_in_flight;
+  out["steps_recorded"] = counters.steps_recorded;
+  out["calls_sent"] = counters.calls_sent;
+  out["calls_in_flight"] = counters.calls_in_flight;
+  out["retries"] = counters.retries;
+  return out;
+}
+
+// Calls `function` without the GIL and returns its Status or Result.
+template <typename F>
+auto without_gil(F function) {
+  const py::gil_scoped_release release;
+  return function();
+}
+
+py::list start_and_wait(Runtime& runtime, const py::list& requests) {
+  auto starts = starts_from_python(requests);
+  auto answers = value_or_raise(without_gil([&] { return runtime.start(std::move(starts)); }));
+  py::list out(answers.size());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    PyList_SET_ITEM(out.ptr(), static_cast<Py_ssize_t>(i), to_python(answers[i]).release().ptr());
+  }
+  return out;
+}
+
+py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, const std::string& key, int64_t count_max,
+                   bool with_events) {
+  FindRequest request;
+  request.run = run;
+  request.workflow = workflow;
+  request.key = key;
+  request.count_max = count_max;
+  request.with_events = with_events;
+  auto found = value_or_raise(without_gil([&] { return runtime.find(std::move(request)); }));
+  return to_python(found);
+}
+
+}  // namespace
+
+void register_runtime(py::module_& module) {
+  py::class_<Runtime>(module, "Runtime", "One engine: its loop thread, its store thread, and the batches between them and Python.")
+      .def_static(
+          "open",
+          [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
+             const std::string& proxy, const std::string& no_proxy) {
+            return value_or_raise(without_gil(
+                [&] { return Runtime::open(options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy)); }));
+          },
+          py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
+          py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "")
+      .def("serve", [](Runtime& runtime, const std::string& queue, int32_t in_flight_max) {
+        raise_unless_ok(without_gil([&] { return runtime.serve(queue, in_flight_max); }));
+      })
+      .def("start", &start_and_wait)
+      .def("start_async", [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
+        raise_unless_ok(runtime.start_async(starts_from_python(requests), ticket));
+      })
+      .def("poll", [](Runtime& runtime, size_t count_max, int64_t timeout_ms) {
+        auto items = value_or_raise(without_gil([&] { return runtime.poll(count_max, timeout_ms); }));
+        return to_python(items);
+      })
+      .def("wake", &Runtime::wake)
+      .def("complete", [](Runtime& runtime, const py::list& reports) {
+        raise_unless_ok(runtime.complete(reports_from_python(reports)));
+      })
+      .def("wait", [](Runtime& runtime, RunId run, int64_t timeout_ms) {
+        auto answer = value_or_raise(without_gil([&] { return runtime.wait(run, timeout_ms); }));
+        return to_python(answer);
+      })
+      .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
+           py::arg("count_max") = 1, py::arg("with_events") = false)
+      .def("cancel", [](Runtime& runtime, RunId run) {
+        raise_unless_ok(without_gil([&] { return runtime.cancel(run); }));
+      })
+      .def("send", [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
+        raise_unless_ok(runtime.send(requests_from_python(requests), ticket));
+      })
+      .def("counters", &counters_of)
+      .def("close", [](Runtime& runtime, int64_t deadline_ms) {
+        raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));
+      });
+}
+
+}  // namespace stepwell::binding

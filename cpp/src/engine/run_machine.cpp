@@ -1,0 +1,176 @@
+#include <algorithm>
+
+#include "engine/judge.h"
+#include "engine/retry.h"
+#include "stepwell/engine.h"
+
+namespace stepwell {
+
+namespace {
+
+Command answer(const std::string& step, bool ok, Payload payload) {
+  Command command;
+  command.kind = CommandKind::kAnswerStep;
+  command.step = step;
+  command.ok = ok;
+  command.payload = std::move(payload);
+  return command;
+}
+
+Command attempt_command(CommandKind kind, const std::string& step, int32_t attempt) {
+  Command command;
+  command.kind = kind;
+  command.step = step;
+  command.attempt = attempt;
+  return command;
+}
+
+RunStatus end_status(InputKind kind) {
+  switch (kind) {
+    case InputKind::kRunSucceeded:
+      return RunStatus::kSucceeded;
+    case InputKind::kCancelRequested:
+      return RunStatus::kCancelled;
+    case InputKind::kRunCrashed:
+      return RunStatus::kDead;
+    default:
+      return RunStatus::kFailed;
+  }
+}
+
+}  // namespace
+
+RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
+    : run_(history.row.run), random_state_(seed), next_seq_(history.row.event_count), done_(is_final(history.row.status)) {
+  for (const Event& event : history.events) {
+    StepState& step = steps_[event.step];
+    step.attempt = event.attempt;
+    if (event.kind == EventKind::kStepAttemptFailed) {
+      ++step.attempt;
+    } else {
+      step.is_done = true;
+    }
+  }
+}
+
+Decision RunMachine::decide(Input input, int64_t now_ms) {
+  if (done_) {
+    Decision late;
+    late.status = refuse(input, "the run has ended");
+    return late;
+  }
+  switch (input.kind) {
+    case InputKind::kRunSucceeded:
+    case InputKind::kRunFailed:
+    case InputKind::kRunCrashed:
+    case InputKind::kCancelRequested:
+      return on_end(input);
+    default:
+      break;
+  }
+  StepState& step = steps_[input.step];
+  if (step.first_at_ms < 0) step.first_at_ms = now_ms;
+  Decision decision;
+  if (step.is_done) {
+    // A recorded step never runs again (promise 2): a second result is refused, whoever brings it.
+    decision.status = refuse(input, "step \"" + input.step + "\" is recorded already");
+    return decision;
+  }
+  switch (input.kind) {
+    case InputKind::kStepSucceeded:
+    case InputKind::kCallSucceeded:
+      return on_success(step, input);
+    case InputKind::kStepFailed:
+    case InputKind::kCallFailed:
+      return on_failure(step, input, now_ms);
+    case InputKind::kCallRequested:
+      return on_call(step, input, now_ms);
+    default:  // kRetryDue
+      if (!step.is_waiting) {
+        decision.status = refuse(input, "no retry is due for step \"" + input.step + "\"");
+        return decision;
+      }
+      step.is_waiting = false;
+      decision.commands.push_back(attempt_command(step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt,
+                                                  input.step, step.attempt));
+      return decision;
+  }
+}
+
+Decision RunMachine::on_success(StepState& step, Input& input) {
+  Decision decision;
+  step.is_done = true;
+  record(decision, EventKind::kStepSucceeded, input);
+  decision.commands.push_back(answer(input.step, true, std::move(input.payload)));
+  return decision;
+}
+
+Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
+  Decision decision;
+  // A worker that resumes a run does not know how often the step had failed before: the history does.
+  input.attempt = std::max(input.attempt, step.attempt);
+  const RetryPolicy& policy = step.is_call ? step.retry : input.retry;
+  const detail::FailedAttempt failed{input.attempt, input.retryable, input.retry_after_ms, now_ms - step.first_at_ms};
+  const detail::RetryDecision retry = detail::decide_retry(policy, failed, random_state_);
+  if (!retry.again) {
+    step.is_done = true;
+    record(decision, EventKind::kStepFailed, input);
+    decision.commands.push_back(answer(input.step, false, std::move(input.payload)));
+    return decision;
+  }
+  record(decision, EventKind::kStepAttemptFailed, input);
+  step.attempt = input.attempt + 1;
+  step.is_waiting = true;
+  Command timer = attempt_command(CommandKind::kStartTimer, input.step, step.attempt);
+  timer.delay_ms = retry.delay_ms;
+  decision.commands.push_back(std::move(timer));
+  return decision;
+}
+
+Decision RunMachine::on_call(StepState& step, Input& input, int64_t now_ms) {
+  Decision decision;
+  if (step.is_call) {
+    decision.status = refuse(input, "call \"" + input.step + "\" is under way already");
+    return decision;
+  }
+  step.is_call = true;
+  step.retry = input.retry;
+  step.first_at_ms = now_ms;
+  decision.commands.push_back(attempt_command(CommandKind::kSendCall, input.step, step.attempt));
+  return decision;
+}
+
+Decision RunMachine::on_end(Input& input) {
+  Decision decision;
+  done_ = true;
+  RunEnd end;
+  end.status = end_status(input.kind);
+  if (input.kind == InputKind::kCancelRequested) {
+    input.payload = detail::error_payload(code::kRunCancelled, "run " + run_name(run_) + " was cancelled", 0, false);
+    decision.commands.push_back(attempt_command(CommandKind::kStopWorker, {}, 1));
+  }
+  end.payload = input.payload;
+  Command release = attempt_command(CommandKind::kReleaseRun, {}, 1);
+  release.run_status = end.status;
+  release.payload = std::move(input.payload);
+  decision.end = std::move(end);
+  decision.commands.push_back(std::move(release));
+  return decision;
+}
+
+void RunMachine::record(Decision& decision, EventKind kind, const Input& input) {
+  Event event;
+  event.kind = kind;
+  event.attempt = input.attempt;
+  event.step = input.step;
+  event.payload = input.payload;
+  decision.events.push_back(std::move(event));
+  ++next_seq_;
+}
+
+Status RunMachine::refuse(const Input& input, const std::string& why) const {
+  return {StatusKind::kInvalid, code::kInternal,
+          "run " + run_name(run_) + ": input " + std::to_string(static_cast<int>(input.kind)) + " refused: " + why};
+}
+
+}  // namespace stepwell

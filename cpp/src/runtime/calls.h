@@ -1,0 +1,22 @@
+// One call of a run: sends its attempts and judges them. The run machine decides about retries.
+#pragma once
+
+#include <memory>
+
+#include "stepwell/call.h"
+#include "stepwell/http.h"
+
+namespace stepwell::detail {
+
+// Kept while the call may still need another attempt. Loop thread only.
+struct RunningCall {
+  std::unique_ptr<CallSpec> spec;
+  CallId sent = 0;  // 0: none in flight
+};
+
+// Starts one attempt; `done` gets the verdict on the loop thread, never inside this call, also after a cancel. The call is
+// kept alive until then.
+void send_attempt(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
+                  MoveFunction<void(Verdict)> done);
+
+}  // namespace stepwell::detail

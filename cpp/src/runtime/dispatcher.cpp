@@ -1,0 +1,409 @@
+#include "runtime/dispatcher.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/random.h"
+#include "engine/judge.h"
+
+namespace stepwell::detail {
+
+// The answers of one start call, gathered until the last creation is committed.
+struct StartBatch {
+  std::vector<StartAnswer> answers;
+  size_t waiting_count = 0;
+  StartDone done;
+};
+
+namespace {
+
+constexpr int kRunIdCounterBits = 20;
+constexpr WallMs kRunIdEpochMs = 1'704'067'200'000;  // 2024-01-01, so that ids stay short
+
+int64_t payload_bytes(const Report& report) { return static_cast<int64_t>(report.payload.size()); }
+
+}  // namespace
+
+Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink sink, DispatcherOptions options)
+    : loop_(loop),
+      store_(store),
+      transport_(transport),
+      sink_(std::move(sink)),
+      options_(options),
+      self_(std::make_shared<Dispatcher*>(this)),
+      random_state_(options.seed) {
+  store_.watch([this, self = self_] {
+    if (*self == nullptr) return;
+    for (auto& [name, queue] : queues_) {
+      queue->has_backlog = true;
+      claim_more(*queue);
+    }
+  });
+  renew();
+}
+
+Dispatcher::~Dispatcher() {
+  *self_ = nullptr;
+  for (auto& [run, active] : active_) {
+    for (auto& [step, call] : active->calls) {
+      if (call->sent != 0) transport_.cancel(call->sent);
+    }
+  }
+}
+
+void Dispatcher::serve(const std::string& queue, int32_t in_flight_max) {
+  std::unique_ptr<Queue>& entry = queues_[queue];
+  if (!entry) {
+    entry = std::make_unique<Queue>();
+    entry->name = queue;
+  }
+  entry->in_flight_max = in_flight_max;
+  claim_more(*entry);
+}
+
+// Time-ordered, so that new rows go to the end of the table; the low bits start at random, so that engines that share a
+// store do not meet.
+RunId Dispatcher::next_run_id() {
+  const RunId base = (loop_.wall_ms() - kRunIdEpochMs) << kRunIdCounterBits;
+  const RunId fresh = base + static_cast<RunId>(next_random(random_state_) & ((1U << (kRunIdCounterBits - 1)) - 1));
+  last_run_id_ = last_run_id_ >= base ? last_run_id_ + 1 : fresh;
+  return last_run_id_;
+}
+
+void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
+  auto batch = std::make_shared<StartBatch>();
+  batch->answers.resize(requests.size());
+  batch->waiting_count = requests.size();
+  batch->done = std::move(done);
+  if (requests.empty()) {
+    batch->done(std::move(batch->answers));
+    return;
+  }
+  const WallMs now = loop_.wall_ms();
+  transitions_.reserve(transitions_.size() + requests.size());
+  continuations_.reserve(continuations_.size() + requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Continuation continuation;
+    continuation.start = std::make_unique<StartRequest>();
+    continuation.start->ticket = requests[i].ticket;
+    continuation.answer_index = i;
+    continuation.batch = batch;
+    NewRun& run = requests[i].run;
+    const auto served = queues_.find(run.queue);
+    if (served != queues_.end() && !is_closing_) {
+      Queue& queue = *served->second;
+      if (!queue.has_backlog && !queue.is_claiming && queue.in_flight < queue.in_flight_max) {
+        // Nobody waits in line: hand the run straight to the worker and save the claim's commit.
+        run.claimed_by = options_.owner;
+        continuation.claimed_for = &queue;
+        continuation.start->run.workflow = run.workflow;
+        continuation.start->run.queue = run.queue;
+        continuation.start->run.key = run.key;
+        continuation.start->run.input = run.input;
+        ++queue.in_flight;
+      } else {
+        queue.has_backlog = true;
+      }
+    }
+    Transition transition;
+    transition.run = continuation.run = next_run_id();
+    transition.at = now;
+    transition.create = std::make_unique<NewRun>(std::move(run));
+    transitions_.push_back(std::move(transition));
+    continuations_.push_back(std::move(continuation));
+  }
+  flush();
+}
+
+void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
+  StartAnswer& out = continuation.batch->answers[continuation.answer_index];
+  out.status = answer.status;
+  out.run = continuation.run;
+  const uint64_t ticket = continuation.start->ticket;
+  const bool is_new = answer.status.is_ok() && !answer.attached;
+  if (is_new) {
+    ++counters_.runs_started;
+    if (ticket != 0) waiters_[out.run].push_back(Waiter{ticket, {}});
+  } else if (answer.attached) {
+    out.attached = true;
+    out.run = answer.attached->run;
+    out.run_status = answer.attached->status;
+    out.result = std::move(answer.attached->result);
+    if (ticket != 0) {
+      waiters_[out.run].push_back(Waiter{ticket, {}});
+      if (is_final(out.run_status)) release_run(out.run, out.run_status, out.result);
+    }
+  }
+  if (continuation.claimed_for != nullptr) {
+    if (is_new) {
+      out.run_status = RunStatus::kRunning;
+      RunHistory history;
+      history.row.run = continuation.run;
+      history.row.status = RunStatus::kRunning;
+      history.row.token = history.row.claims = 1;
+      history.row.workflow = std::move(continuation.start->run.workflow);
+      history.row.key = std::move(continuation.start->run.key);
+      history.row.input = std::move(continuation.start->run.input);
+      activate(*continuation.claimed_for, std::move(history));
+    } else {
+      --continuation.claimed_for->in_flight;
+    }
+  }
+  if (--continuation.batch->waiting_count == 0) {
+    continuation.batch->done(std::move(continuation.batch->answers));
+    for (auto& [name, queue] : queues_) claim_more(*queue);
+  }
+}
+
+void Dispatcher::report(std::vector<Report> reports) {
+  for (Report& report : reports) on_report(report);
+  for (auto& [name, queue] : queues_) claim_more(*queue);
+  flush();
+}
+
+void Dispatcher::on_report(Report& report) {
+  const auto found = active_.find(report.run);
+  if (found == active_.end()) return;  // its lease is gone; the worker has been told with kStop
+  Active& active = *found->second;
+  Input input;
+  input.attempt = report.attempt;
+  input.retryable = report.retryable;
+  input.step = std::move(report.step);
+  input.retry = report.retry;
+  const bool too_large = payload_bytes(report) > options_.limits.payload_bytes_max;
+  if (too_large) {
+    input.payload = error_payload(code::kPayloadTooLarge,
+                                  "a payload of " + std::to_string(payload_bytes(report)) + " bytes; at most " +
+                                      std::to_string(options_.limits.payload_bytes_max) + " are kept",
+                                  0, false);
+    input.retryable = false;
+  } else {
+    input.payload = std::move(report.payload);
+  }
+  switch (report.kind) {
+    case ReportKind::kRunSucceeded:
+      input.kind = too_large ? InputKind::kRunFailed : InputKind::kRunSucceeded;
+      break;
+    case ReportKind::kRunFailed:
+      input.kind = InputKind::kRunFailed;
+      break;
+    case ReportKind::kStepSucceeded:
+      input.kind = too_large ? InputKind::kStepFailed : InputKind::kStepSucceeded;
+      break;
+    case ReportKind::kStepFailed:
+      input.kind = InputKind::kStepFailed;
+      break;
+    case ReportKind::kCall: {
+      input.kind = InputKind::kCallRequested;
+      input.retry = report.call->retry;
+      auto call = std::make_shared<RunningCall>();
+      call->spec = std::move(report.call);
+      if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
+      break;
+    }
+  }
+  feed(report.run, active, std::move(input));
+}
+
+void Dispatcher::feed(RunId run, Active& active, Input input) {
+  const int64_t first_seq = active.machine.next_seq();
+  Decision decision = active.machine.decide(std::move(input), loop_.now_ms());
+  if (!decision.status.is_ok()) return;  // a duplicate: what counts is recorded
+  if (decision.events.empty() && !decision.end) {
+    for (Command& command : decision.commands) act_on(run, active, command);
+    return;
+  }
+  const WallMs now = loop_.wall_ms();
+  for (Event& event : decision.events) event.at = now;
+  Transition transition;
+  transition.run = run;
+  transition.token = active.token;
+  transition.first_seq = first_seq;
+  transition.at = now;
+  transition.events = std::move(decision.events);
+  transition.end = std::move(decision.end);
+  if (transition.end) --active.queue->in_flight;  // the worker is free for the next claim, which joins this commit
+  Continuation continuation;
+  continuation.run = run;
+  continuation.commands = std::move(decision.commands);
+  transitions_.push_back(std::move(transition));
+  continuations_.push_back(std::move(continuation));
+}
+
+void Dispatcher::flush() {
+  if (!transitions_.empty()) {
+    auto shared = std::make_shared<std::vector<Continuation>>(std::move(continuations_));
+    continuations_.clear();
+    std::vector<Transition> batch;
+    batch.swap(transitions_);
+    store_.commit(std::move(batch), [this, self = self_, shared](std::vector<CommitAnswer> answers) {
+      if (*self != nullptr) on_answers(*shared, answers);
+    });
+  }
+  if (!items_.empty()) sink_(items_);
+}
+
+void Dispatcher::schedule_flush() {
+  if (is_flush_scheduled_) return;
+  is_flush_scheduled_ = true;
+  loop_.post([this, self = self_] {
+    if (*self == nullptr) return;
+    is_flush_scheduled_ = false;
+    flush();
+  });
+}
+
+void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vector<CommitAnswer>& answers) {
+  STEPWELL_CHECK(continuations.size() == answers.size(), "the store must answer each transition");
+  for (size_t i = 0; i < answers.size(); ++i) {
+    Continuation& continuation = continuations[i];
+    if (continuation.start) {
+      on_started(continuation, answers[i]);
+    } else if (continuation.done) {
+      continuation.done(answers[i].status);
+    } else if (answers[i].status.is_ok()) {
+      act(continuation.run, continuation);
+    } else {
+      on_lost(continuation, answers[i].status);
+    }
+  }
+  flush();
+}
+
+// The write was refused: another engine drives the run now, or the disk failed. Nothing of it may be acknowledged.
+void Dispatcher::on_lost(Continuation& continuation, const Status& status) {
+  const auto found = active_.find(continuation.run);
+  if (found == active_.end()) return;
+  const bool ended = found->second->machine.is_done();
+  if (!ended) --found->second->queue->in_flight;
+  drop(continuation.run);
+  items_.push_back(item(ItemKind::kStop, continuation.run));
+  items_.back().payload = error_payload(status.code(), status.message(), 0, false);
+  if (status.kind() != StatusKind::kFenced) {
+    release_run(continuation.run, RunStatus::kRunning, items_.back().payload);
+  }
+}
+
+void Dispatcher::act(RunId run, Continuation& continuation) {
+  const auto found = active_.find(run);
+  if (found == active_.end()) return;
+  for (Command& command : continuation.commands) {
+    if (command.kind == CommandKind::kStopWorker) {
+      items_.push_back(item(ItemKind::kStop, run));
+      items_.back().payload = error_payload(code::kRunCancelled, "the run was cancelled", 0, false);
+    } else if (command.kind == CommandKind::kReleaseRun) {
+      const bool ok = command.run_status == RunStatus::kSucceeded;
+      ++(ok ? counters_.runs_succeeded : counters_.runs_failed);
+      release_run(run, command.run_status, command.payload);
+      drop(run);
+      return;
+    } else {
+      act_on(run, *found->second, command);
+    }
+  }
+}
+
+void Dispatcher::act_on(RunId run, Active& active, Command& command) {
+  switch (command.kind) {
+    case CommandKind::kAnswerStep:
+      ++counters_.steps_recorded;
+      active.calls.erase(command.step);
+      items_.push_back(item(ItemKind::kStepAnswer, run));
+      items_.back().ok = command.ok;
+      items_.back().text = std::move(command.step);
+      items_.back().payload = std::move(command.payload);
+      return;
+    case CommandKind::kAskAttempt:
+      items_.push_back(item(ItemKind::kAttempt, run));
+      items_.back().attempt = command.attempt;
+      items_.back().text = std::move(command.step);
+      return;
+    case CommandKind::kSendCall:
+      send_call(run, active, command.step, command.attempt);
+      return;
+    case CommandKind::kStartTimer: {
+      ++counters_.retries;
+      active.timers.push_back(
+          loop_.after(command.delay_ms, [this, self = self_, run, token = active.token, step = command.step] {
+            const auto found = *self == nullptr ? active_.end() : active_.find(run);
+            if (*self == nullptr || found == active_.end() || found->second->token != token) return;
+            Input due;
+            due.kind = InputKind::kRetryDue;
+            due.step = step;
+            feed(run, *found->second, std::move(due));
+            schedule_flush();
+          }));
+      return;
+    }
+    case CommandKind::kReleaseRun:
+    case CommandKind::kStopWorker:
+      STEPWELL_CHECK(false, "an end is committed before it acts");
+  }
+}
+
+void Dispatcher::send_call(RunId run, Active& active, const std::string& step, int32_t attempt) {
+  const auto call = active.calls.find(step);
+  if (call == active.calls.end()) return;
+  ++counters_.calls_sent;
+  ++counters_.calls_in_flight;
+  send_attempt(transport_, call->second, loop_.wall_ms(),
+               [this, self = self_, run, token = active.token, step, attempt](Verdict verdict) {
+                 if (*self == nullptr) return;
+                 --counters_.calls_in_flight;
+                 const auto found = active_.find(run);
+                 if (found == active_.end() || found->second->token != token) return;
+                 Input input;
+                 input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
+                 input.attempt = attempt;
+                 input.retryable = verdict.retryable;
+                 input.retry_after_ms = verdict.retry_after_ms;
+                 input.step = step;
+                 input.payload = std::move(verdict.payload);
+                 feed(run, *found->second, std::move(input));
+                 schedule_flush();
+               });
+}
+
+// Tells everybody who waits for `run` how it ended.
+void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload) {
+  const auto found = waiters_.find(run);
+  if (found == waiters_.end()) return;
+  std::vector<Waiter> waiters = std::move(found->second);
+  waiters_.erase(found);
+  for (Waiter& waiter : waiters) {
+    if (waiter.done) {
+      StartAnswer answer;
+      answer.run = run;
+      answer.run_status = status;
+      answer.result = payload;
+      waiter.done(std::move(answer));
+      continue;
+    }
+    items_.push_back(item(ItemKind::kRunFinished, run));
+    items_.back().ticket = waiter.ticket;
+    items_.back().run_status = status;
+    items_.back().ok = status == RunStatus::kSucceeded;
+    items_.back().payload = payload;
+  }
+}
+
+void Dispatcher::drop(RunId run) {
+  const auto found = active_.find(run);
+  if (found == active_.end()) return;
+  // Moved out first: cancelling a call must not find the run again.
+  const std::unique_ptr<Active> active = std::move(found->second);
+  active_.erase(found);
+  for (const TimerId timer : active->timers) loop_.cancel(timer);
+  for (auto& [step, call] : active->calls) {
+    if (call->sent != 0) transport_.cancel(call->sent);
+  }
+}
+
+Item Dispatcher::item(ItemKind kind, RunId run) const {
+  Item out;
+  out.kind = kind;
+  out.run = run;
+  return out;
+}
+
+}  // namespace stepwell::detail

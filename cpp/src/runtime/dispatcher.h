@@ -1,0 +1,126 @@
+// The dispatcher: events in, commands out. It owns the run machines and is the only one who speaks to all the seams.
+//
+// Loop thread only. What the machines decide is gathered and committed as one batch; commands act only after their commit.
+// Items for the host leave through `Sink`. It knows no threads, so the simulator drives the very same code.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "runtime/calls.h"
+#include "stepwell/engine.h"
+#include "stepwell/http.h"
+#include "stepwell/loop.h"
+#include "stepwell/runtime.h"
+#include "stepwell/store.h"
+
+namespace stepwell::detail {
+
+using Sink = MoveFunction<void(std::vector<Item>&)>;  // takes the items, leaving the vector empty
+using StartDone = MoveFunction<void(std::vector<StartAnswer>)>;
+using WaitDone = MoveFunction<void(Result<StartAnswer>)>;
+
+struct StartBatch;
+
+struct DispatcherOptions {
+  Limits limits;
+  int64_t lease_ms = 30'000;
+  OwnerId owner = 1;   // random per engine
+  uint64_t seed = 1;   // run ids and retry jitter
+};
+
+class Dispatcher {
+ public:
+  Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink sink, DispatcherOptions options);
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  void serve(const std::string& queue, int32_t in_flight_max);
+  void start(std::vector<StartRequest> requests, StartDone done);
+  void report(std::vector<Report> reports);
+  void wait(RunId run, WaitDone done);
+  void cancel(RunId run, StatusDone done);
+  void send(std::vector<HttpRequest> requests, uint64_t ticket);
+  // Stops claiming, gives the leases back and completes when all of that is committed.
+  void release_all(StatusDone done);
+
+  [[nodiscard]] Counters counters() const;
+
+ private:
+  struct Queue {
+    std::string name;
+    int32_t in_flight_max = 0;
+    int32_t in_flight = 0;
+    bool is_claiming = false;
+    bool has_backlog = true;  // until a claim came back short
+    bool is_claim_due = false;  // a timer will claim what few places are free
+  };
+  struct Active {
+    Active(const RunHistory& history, uint64_t seed) : machine(history, seed), token(history.row.token) {}
+    RunMachine machine;
+    LeaseToken token;
+    Queue* queue = nullptr;
+    std::unordered_map<std::string, std::shared_ptr<RunningCall>> calls;
+    std::vector<TimerId> timers;
+  };
+  struct Waiter {
+    uint64_t ticket = 0;
+    WaitDone done;
+  };
+  // What to do when a transition of the batch under way is answered.
+  struct Continuation {
+    RunId run = 0;
+    std::vector<Command> commands;
+    std::unique_ptr<StartRequest> start;  // a creation; its input is kept for the activation
+    size_t answer_index = 0;
+    std::shared_ptr<StartBatch> batch;
+    Queue* claimed_for = nullptr;
+    StatusDone done;
+  };
+
+  void feed(RunId run, Active& active, Input input);
+  void act(RunId run, Continuation& continuation);
+  void act_on(RunId run, Active& active, Command& command);
+  void release_run(RunId run, RunStatus status, const Payload& payload);
+  void drop(RunId run);
+  void on_report(Report& report);
+  void on_answers(std::vector<Continuation>& continuations, std::vector<CommitAnswer>& answers);
+  void on_started(Continuation& continuation, CommitAnswer& answer);
+  void on_lost(Continuation& continuation, const Status& status);
+  void on_claimed(Queue& queue, int32_t asked, Result<std::vector<RunHistory>> claimed);
+  void activate(Queue& queue, RunHistory history);
+  void send_call(RunId run, Active& active, const std::string& step, int32_t attempt);
+  void claim_more(Queue& queue);
+  void claim(Queue& queue, int32_t count);
+  void renew();
+  void schedule_flush();
+  void flush();
+  RunId next_run_id();
+  Item item(ItemKind kind, RunId run) const;
+
+  Loop& loop_;
+  Store& store_;
+  HttpTransport& transport_;
+  Sink sink_;
+  const DispatcherOptions options_;
+  // Tells late callbacks of the loop that the dispatcher is gone.
+  std::shared_ptr<Dispatcher*> self_;
+
+  std::unordered_map<RunId, std::unique_ptr<Active>> active_;
+  std::unordered_map<RunId, std::vector<Waiter>> waiters_;
+  std::unordered_map<std::string, std::unique_ptr<Queue>> queues_;
+  std::vector<Transition> transitions_;
+  std::vector<Continuation> continuations_;
+  std::vector<Item> items_;
+  bool is_flush_scheduled_ = false;
+  bool is_closing_ = false;
+  uint64_t random_state_;
+  RunId last_run_id_ = 0;
+  Counters counters_;
+};
+
+}  // namespace stepwell::detail

@@ -1,0 +1,225 @@
+// The dispatcher's part that gets runs and gives them back: claims, leases, waiting, cancelling.
+#include <algorithm>
+
+#include "base/random.h"
+#include "engine/judge.h"
+#include "runtime/dispatcher.h"
+
+namespace stepwell::detail {
+
+namespace {
+constexpr int32_t kClaimCountMax = 512;
+constexpr int64_t kClaimPatienceMs = 1;
+}  // namespace
+
+// Claims at once when many places are free, so that acknowledgements and the next lease share a commit in large groups;
+// a few free places wait a moment for company.
+void Dispatcher::claim_more(Queue& queue) {
+  if (queue.is_claiming || !queue.has_backlog || is_closing_) return;
+  const int32_t free = queue.in_flight_max - queue.in_flight;
+  if (free <= 0) return;
+  if (free >= queue.in_flight_max / 4 || free >= kClaimCountMax / 2) {
+    claim(queue, std::min(free, kClaimCountMax));
+    return;
+  }
+  if (queue.is_claim_due) return;
+  queue.is_claim_due = true;
+  loop_.after(kClaimPatienceMs, [this, self = self_, &queue] {
+    if (*self == nullptr) return;
+    queue.is_claim_due = false;
+    const int32_t places = queue.in_flight_max - queue.in_flight;
+    if (places > 0 && queue.has_backlog && !queue.is_claiming && !is_closing_) {
+      claim(queue, std::min(places, kClaimCountMax));
+    }
+  });
+}
+
+void Dispatcher::claim(Queue& queue, int32_t count) {
+  flush();  // what has ended goes first, into the same group commit
+  queue.is_claiming = true;
+  ClaimRequest request;
+  request.queue = queue.name;
+  request.count_max = count;
+  request.owner = options_.owner;
+  request.now = loop_.wall_ms();
+  request.lease_until = request.now + options_.lease_ms;
+  store_.claim(std::move(request), [this, self = self_, &queue, count](Result<std::vector<RunHistory>> claimed) {
+    if (*self != nullptr) on_claimed(queue, count, std::move(claimed));
+  });
+}
+
+void Dispatcher::on_claimed(Queue& queue, int32_t asked, Result<std::vector<RunHistory>> claimed) {
+  queue.is_claiming = false;
+  if (!claimed) {
+    queue.has_backlog = false;  // the store is poisoned; every later write says so
+    return;
+  }
+  if (static_cast<int32_t>(claimed->size()) < asked) queue.has_backlog = false;
+  for (RunHistory& history : *claimed) {
+    ++queue.in_flight;
+    activate(queue, std::move(history));
+  }
+  claim_more(queue);
+  flush();
+}
+
+void Dispatcher::activate(Queue& queue, RunHistory history) {
+  const RunId run = history.row.run;
+  // A claim of a run that we hold means that we lost its lease without noticing: the older activation stops.
+  if (const auto held = active_.find(run); held != active_.end()) {
+    if (!held->second->machine.is_done()) --held->second->queue->in_flight;
+    drop(run);
+    items_.push_back(item(ItemKind::kStop, run));
+  }
+  auto active = std::make_unique<Active>(history, options_.seed ^ static_cast<uint64_t>(run));
+  active->queue = &queue;
+  Active& kept = *active;
+  active_.emplace(run, std::move(active));
+  if (history.row.claims > options_.limits.crashes_max) {
+    Input end;
+    end.kind = InputKind::kRunCrashed;
+    end.payload = error_payload(code::kRunCrashed,
+                                "run " + run_name(run) + " was taken up " + std::to_string(history.row.claims) +
+                                    " times and never finished: it is kept as a dead letter",
+                                0, false);
+    feed(run, kept, std::move(end));
+    return;
+  }
+  items_.push_back(item(ItemKind::kActivate, run));
+  Item& out = items_.back();
+  out.text = std::move(history.row.workflow);
+  out.payload = std::move(history.row.input);
+  out.history = std::move(history.events);
+}
+
+void Dispatcher::wait(RunId run, WaitDone done) {
+  const auto known = waiters_.find(run);
+  if (known != waiters_.end() || active_.contains(run)) {
+    waiters_[run].push_back(Waiter{0, std::move(done)});
+    return;
+  }
+  // Completions come in order: if the run ends after this look, its release comes after the waiter is in place.
+  store_.load(run, [this, self = self_, run, done = std::move(done)](Result<RunHistory> found) mutable {
+    if (*self == nullptr) return;
+    if (!found) {
+      done(found.error());
+      return;
+    }
+    if (!is_final(found->row.status)) {
+      waiters_[run].push_back(Waiter{0, std::move(done)});
+      return;
+    }
+    StartAnswer answer;
+    answer.run = run;
+    answer.run_status = found->row.status;
+    answer.result = std::move(found->row.result);
+    done(std::move(answer));
+  });
+}
+
+void Dispatcher::cancel(RunId run, StatusDone done) {
+  if (const auto found = active_.find(run); found != active_.end()) {
+    Input input;
+    input.kind = InputKind::kCancelRequested;
+    feed(run, *found->second, std::move(input));
+    flush();
+    done(Status::ok());
+    return;
+  }
+  store_.load(run, [this, self = self_, run, done = std::move(done)](Result<RunHistory> found) mutable {
+    if (*self == nullptr) return;
+    if (!found || is_final(found->row.status)) {
+      done(found.error());
+      return;
+    }
+    if (active_.contains(run)) {  // claimed meanwhile
+      cancel(run, std::move(done));
+      return;
+    }
+    RunMachine machine(*found, options_.seed);
+    Input input;
+    input.kind = InputKind::kCancelRequested;
+    Decision decision = machine.decide(std::move(input), loop_.now_ms());
+    Transition transition;
+    transition.run = run;
+    transition.token = found->row.token;
+    transition.first_seq = found->row.event_count;
+    transition.at = loop_.wall_ms();
+    Payload payload = decision.commands.back().payload;
+    transition.end = std::move(decision.end);
+    Continuation continuation;
+    continuation.run = run;
+    continuation.done = [this, run, payload = std::move(payload), done = std::move(done)](Status status) mutable {
+      if (status.is_ok()) release_run(run, RunStatus::kCancelled, payload);
+      done(std::move(status));
+    };
+    transitions_.push_back(std::move(transition));
+    continuations_.push_back(std::move(continuation));
+    flush();
+  });
+}
+
+void Dispatcher::send(std::vector<HttpRequest> requests, uint64_t ticket) {
+  for (HttpRequest& request : requests) {
+    ++counters_.calls_sent;
+    ++counters_.calls_in_flight;
+    transport_.send(std::move(request), [this, self = self_, ticket](HttpOutcome outcome) {
+      if (*self == nullptr) return;
+      --counters_.calls_in_flight;
+      items_.push_back(item(ItemKind::kHttp, 0));
+      items_.back().ticket = ticket;
+      items_.back().outcome = std::make_unique<HttpOutcome>(std::move(outcome));
+      schedule_flush();
+    });
+    ++ticket;
+  }
+}
+
+Counters Dispatcher::counters() const {
+  Counters counters = counters_;
+  counters.runs_in_flight = static_cast<int64_t>(active_.size());
+  return counters;
+}
+
+void Dispatcher::renew() {
+  loop_.after(options_.lease_ms / 3, [this, self = self_] {
+    if (*self == nullptr || is_closing_) return;
+    if (!active_.empty()) store_.renew(options_.owner, loop_.wall_ms() + options_.lease_ms, [](Status) {});
+    for (auto& [name, queue] : queues_) {
+      queue->has_backlog = true;  // leases of others may have ended
+      claim_more(*queue);
+    }
+    renew();
+  });
+}
+
+void Dispatcher::release_all(StatusDone done) {
+  is_closing_ = true;
+  auto last = std::make_shared<StatusDone>(std::move(done));
+  std::vector<RunId> runs;
+  for (auto& [run, active] : active_) {
+    if (!active->machine.is_done()) runs.push_back(run);
+  }
+  for (const RunId run : runs) {
+    Active& active = *active_.at(run);
+    Transition transition;
+    transition.run = run;
+    transition.token = active.token;
+    transition.first_seq = active.machine.next_seq();
+    transition.at = loop_.wall_ms();
+    transition.release = true;
+    Continuation continuation;
+    continuation.run = run;
+    continuation.done = [](Status) {};
+    transitions_.push_back(std::move(transition));
+    continuations_.push_back(std::move(continuation));
+    drop(run);
+    items_.push_back(item(ItemKind::kStop, run));
+    items_.back().payload = error_payload(code::kClosed, "the engine was closed; the run goes on when it is opened again", 0, true);
+  }
+  flush();
+  // Answered after everything that was committed before it.
+  store_.renew(options_.owner, 0, [last](Status) { (*last)(Status::ok()); });
+}
+
+}  // namespace stepwell::detail

@@ -1,0 +1,313 @@
+// The door: posts what callers ask for to the loop thread and brings the answers back.
+#include "stepwell/runtime.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "base/mailbox.h"
+#include "http/curl_transport.h"
+#include "loop/uv_loop.h"
+#include "runtime/dispatcher.h"
+#include "store/memory_store.h"
+#include "store/sqlite_store.h"
+
+namespace stepwell {
+
+namespace {
+
+using detail::Dispatcher;
+using detail::Mailbox;
+
+uint64_t random_seed() {
+  uint64_t seed = 0;
+  if (getrandom(&seed, sizeof seed, 0) != static_cast<ssize_t>(sizeof seed)) seed = static_cast<uint64_t>(getpid()) << 32U;
+  return seed;
+}
+
+Status closed_status() { return {StatusKind::kClosed, code::kClosed, "the engine is closed"}; }
+
+Status timeout_status(const std::string& what) {
+  return {StatusKind::kTimeout, code::kWaitTimeout, what + " did not end in the time given; it goes on"};
+}
+
+// One answer on its way from the loop thread to a waiting caller. The loop's side holds a Sender; if that is dropped
+// unanswered (the engine closes), the caller wakes empty-handed instead of waiting for ever.
+template <typename T>
+class Reply {
+ public:
+  struct Sender {
+    explicit Sender(std::shared_ptr<Mailbox<T>> to) : box(std::move(to)) {}
+    Sender(const Sender&) = delete;
+    Sender& operator=(const Sender&) = delete;
+    ~Sender() { box->close(); }
+    std::shared_ptr<Mailbox<T>> box;
+  };
+
+  // A callback that answers; copies share one sender.
+  auto sender() {
+    auto sender = std::make_shared<Sender>(box_);
+    return [sender](T answer) { sender->box->put(std::move(answer)); };
+  }
+
+  // Empty after `timeout_ms` (-1: none), or when nobody is left to answer.
+  std::vector<T> take(int64_t timeout_ms) {
+    std::vector<T> taken;
+    box_->take(taken, 1, timeout_ms);
+    return taken;
+  }
+
+ private:
+  std::shared_ptr<Mailbox<T>> box_ = std::make_shared<Mailbox<T>>(1);
+};
+
+class RuntimeDoor final : public Runtime {
+ public:
+  explicit RuntimeDoor(RuntimeOptions options)
+      : options_(std::move(options)), outbox_(static_cast<size_t>(options_.limits.outbox_count_max)), pid_(getpid()) {}
+
+  ~RuntimeDoor() override {
+    if (getpid() == pid_) {
+      (void)close(0);
+    } else {
+      // A forked child has none of our threads: joining them would hang, so they and what they own are left alone.
+      (void)loop_.release();
+      (void)store_.release();
+      (void)transport_.release();
+      (void)dispatcher_.release();
+      (void)thread_.release();
+    }
+  }
+
+  Status open_parts() {
+    auto loop = UvLoop::open();
+    if (!loop) return loop.error();
+    loop_ = std::move(*loop);
+    if (options_.path.empty()) {
+      store_ = open_memory_store(*loop_);
+    } else {
+      SqliteOptions sqlite;
+      sqlite.path = options_.path;
+      sqlite.durability = options_.durability;
+      auto store = open_sqlite_store(*loop_, sqlite);
+      if (!store) return store.error();
+      store_ = std::move(*store);
+    }
+    CurlOptions curl;
+    curl.ca_bundle = options_.ca_bundle;
+    curl.proxy = options_.proxy;
+    curl.no_proxy = options_.no_proxy;
+    curl.connections_per_host_max = options_.connections_per_host_max;
+    auto transport = open_curl_transport(*loop_, *loop_, curl);
+    if (!transport) return transport.error();
+    transport_ = std::move(*transport);
+    detail::DispatcherOptions dispatcher;
+    dispatcher.limits = options_.limits;
+    dispatcher.lease_ms = options_.lease_ms;
+    dispatcher.seed = random_seed();
+    dispatcher.owner = static_cast<OwnerId>(random_seed() >> 1U);
+    thread_ = std::make_unique<std::thread>([this, dispatcher] {
+      dispatcher_ = std::make_unique<Dispatcher>(
+          *loop_, *store_, *transport_, [this](std::vector<Item>& items) { outbox_.put_all(items, /*force=*/true); },
+          dispatcher);
+      loop_->run();
+    });
+    return Status::ok();
+  }
+
+  Status serve(const std::string& queue, int32_t in_flight_max) override {
+    return admit(1, [this, queue, in_flight_max] { dispatcher_->serve(queue, in_flight_max); });
+  }
+
+  Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) override {
+    Reply<std::vector<StartAnswer>> reply;
+    STEPWELL_TRY(start_with(std::move(requests), reply.sender()));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return std::move(taken.front());
+  }
+
+  Status start_async(std::vector<StartRequest> requests, uint64_t ticket) override {
+    return start_with(std::move(requests), [this, ticket](std::vector<StartAnswer> answers) {
+      std::vector<Item> items(1);
+      items.front().kind = ItemKind::kStarted;
+      items.front().ticket = ticket;
+      items.front().answers = std::make_unique<std::vector<StartAnswer>>(std::move(answers));
+      outbox_.put_all(items, /*force=*/true);
+    });
+  }
+
+  Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) override {
+    STEPWELL_TRY(check_process());
+    std::vector<Item> items;
+    if (!outbox_.take(items, count_max, timeout_ms)) return closed_status();
+    return items;
+  }
+
+  void wake() override { outbox_.wake(); }
+
+  Status complete(std::vector<Report> reports) override {
+    const size_t count = reports.size();
+    return admit(count, [this, reports = std::move(reports)]() mutable { dispatcher_->report(std::move(reports)); },
+                 /*is_work_in_hand=*/true);
+  }
+
+  Result<StartAnswer> wait(RunId run, int64_t timeout_ms) override {
+    Reply<Result<StartAnswer>> reply;
+    STEPWELL_TRY(admit(1, [this, run, send = reply.sender()] { dispatcher_->wait(run, send); }));
+    auto taken = reply.take(timeout_ms);
+    if (!taken.empty()) return std::move(taken.front());
+    return is_closed_ ? closed_status() : timeout_status("run " + run_name(run));
+  }
+
+  Result<std::vector<RunHistory>> find(FindRequest request) override {
+    Reply<Result<std::vector<RunHistory>>> reply;
+    STEPWELL_TRY(admit(1, [this, request = std::move(request), send = reply.sender()]() mutable {
+      store_->find(std::move(request), send);
+    }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return std::move(taken.front());
+  }
+
+  Status cancel(RunId run) override {
+    Reply<Status> reply;
+    STEPWELL_TRY(admit(1, [this, run, send = reply.sender()] { dispatcher_->cancel(run, send); }));
+    auto taken = reply.take(-1);
+    return taken.empty() ? closed_status() : taken.front();
+  }
+
+  Status send(std::vector<HttpRequest> requests, uint64_t ticket) override {
+    const size_t count = requests.size();
+    return admit(count, [this, ticket, requests = std::move(requests)]() mutable {
+      dispatcher_->send(std::move(requests), ticket);
+    });
+  }
+
+  Counters counters() const override {
+    Reply<Counters> reply;
+    auto* self = const_cast<RuntimeDoor*>(this);  // NOLINT: reading counters changes nothing a caller can see
+    if (!self->admit(1, [this, send = reply.sender()] { send(dispatcher_->counters()); }).is_ok()) return last_counters_;
+    auto taken = reply.take(-1);
+    Counters counters = taken.empty() ? last_counters_ : taken.front();
+    counters.outbox_count = static_cast<int64_t>(outbox_.count());
+    counters.loop_inbox_count = static_cast<int64_t>(inbox_count_.load());
+    return counters;
+  }
+
+  Status close(int64_t deadline_ms) override {
+    STEPWELL_TRY(check_process(/*closed_is_ok=*/true));
+    const std::lock_guard lock(close_mutex_);
+    if (is_closed_ || !thread_) return Status::ok();
+    wait_until_idle(deadline_ms);
+    is_closed_ = true;
+    Reply<Status> reply;
+    loop_->post([this, send = reply.sender()] {
+      last_counters_ = dispatcher_->counters();
+      dispatcher_->release_all([this, send](const Status&) { store_->close(send); });
+    });
+    const auto taken = reply.take(-1);
+    loop_->post([this] {
+      dispatcher_.reset();
+      transport_.reset();
+      loop_->stop();
+    });
+    thread_->join();
+    thread_.reset();
+    store_.reset();
+    outbox_.close();
+    return taken.empty() ? Status::ok() : taken.front();
+  }
+
+ private:
+  // Posts `task` to the loop if there is room for `count` more messages. Reports of work in hand are always let in: their
+  // number is bounded by what was handed out, and refusing them could only lose results.
+  template <typename F>
+  Status admit(size_t count, F task, bool is_work_in_hand = false) {
+    STEPWELL_TRY(check_process());
+    const auto added = static_cast<int64_t>(count);
+    const int64_t before = inbox_count_.fetch_add(added);
+    if (!is_work_in_hand && before > 0 && before + added > options_.limits.inbox_count_max) {
+      inbox_count_.fetch_sub(added);
+      return {StatusKind::kBusy, code::kBusy,
+              "the engine's inbox holds " + std::to_string(before) + " of at most " +
+                  std::to_string(options_.limits.inbox_count_max) + " messages; try again"};
+    }
+    loop_->post([this, added, task = std::move(task)]() mutable {
+      inbox_count_.fetch_sub(added);
+      if (dispatcher_) task();
+    });
+    return Status::ok();
+  }
+
+  template <typename F>
+  Status start_with(std::vector<StartRequest> requests, F done) {
+    for (const StartRequest& request : requests) STEPWELL_TRY(check_start(request));
+    const size_t count = requests.size();
+    return admit(count, [this, requests = std::move(requests), done = std::move(done)]() mutable {
+      dispatcher_->start(std::move(requests), std::move(done));
+    });
+  }
+
+  Status check_start(const StartRequest& request) const {
+    const auto input_bytes = static_cast<int64_t>(request.run.input.size());
+    if (input_bytes > options_.limits.payload_bytes_max) {
+      return {StatusKind::kInvalid, code::kPayloadTooLarge,
+              "an input of " + std::to_string(input_bytes) + " bytes; at most " +
+                  std::to_string(options_.limits.payload_bytes_max) + " are kept"};
+    }
+    const auto key_bytes = static_cast<int64_t>(request.run.key.size());
+    if (key_bytes > options_.limits.key_bytes_max) {
+      return {StatusKind::kInvalid, code::kKeyInvalid,
+              "a key of " + std::to_string(key_bytes) + " bytes; 1 to " + std::to_string(options_.limits.key_bytes_max) +
+                  " are allowed"};
+    }
+    return Status::ok();
+  }
+
+  Status check_process(bool closed_is_ok = false) const {
+    if (getpid() != pid_) {
+      return {StatusKind::kClosed, code::kForked,
+              "this process was forked from the one that opened the engine; open an engine of its own after the fork"};
+    }
+    return is_closed_ && !closed_is_ok ? closed_status() : Status::ok();
+  }
+
+  // Lets activations finish, without taking new ones from the host's hands.
+  void wait_until_idle(int64_t deadline_ms) {
+    constexpr int64_t kLookMs = 5;
+    Mailbox<int> never(1);
+    std::vector<int> nothing;
+    for (int64_t left_ms = deadline_ms; left_ms > 0 && counters().runs_in_flight > 0; left_ms -= kLookMs) {
+      never.take(nothing, 1, kLookMs);
+    }
+  }
+
+  const RuntimeOptions options_;
+  Mailbox<Item> outbox_;
+  const pid_t pid_;
+  std::atomic<int64_t> inbox_count_{0};
+  std::atomic<bool> is_closed_{false};
+  std::mutex close_mutex_;
+  Counters last_counters_;
+
+  std::unique_ptr<UvLoop> loop_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<HttpTransport> transport_;
+  std::unique_ptr<Dispatcher> dispatcher_;  // made and ended on the loop thread
+  std::unique_ptr<std::thread> thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::open(RuntimeOptions options) {
+  auto door = std::make_unique<RuntimeDoor>(std::move(options));
+  STEPWELL_TRY(door->open_parts());
+  return std::unique_ptr<Runtime>(std::move(door));
+}
+
+}  // namespace stepwell
