@@ -72,7 +72,7 @@ PyObject* item_of(const Item& item) {
   switch (item.kind) {
     case ItemKind::kActivate:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bytes_of(item.payload),
-                      history_of(item.history));
+                      history_of(item.history), int_of(item.token));
     case ItemKind::kStepAnswer:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok), bytes_of(item.payload));
     case ItemKind::kAttempt:
@@ -168,6 +168,7 @@ Report report_of(PyObject* tuple) {
   Report report;
   report.kind = static_cast<ReportKind>(fields.integer());
   report.run = fields.integer();
+  report.token = fields.integer();
   switch (report.kind) {
     case ReportKind::kRunSucceeded:
     case ReportKind::kRunFailed:

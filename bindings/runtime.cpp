@@ -102,6 +102,7 @@ void register_runtime(py::module_& module) {
         auto answer = value_or_raise(without_gil([&] { return runtime.wait(run, timeout_ms); }));
         return to_python(answer);
       })
+      .def("watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); })
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("count_max") = 1, py::arg("with_events") = false)
       .def("cancel", [](Runtime& runtime, RunId run) {

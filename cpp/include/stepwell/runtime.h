@@ -60,7 +60,8 @@ struct Item {
   int32_t attempt = 1;
   RunId run = 0;
   uint64_t ticket = 0;
-  std::string text;  // workflow, or step
+  LeaseToken token = 0;  // kActivate: the claim it belongs to
+  std::string text;      // workflow, or step
   Payload payload;
   std::vector<Event> history;
   std::unique_ptr<std::vector<StartAnswer>> answers;
@@ -80,6 +81,7 @@ struct Report {
   bool retryable = false;
   int32_t attempt = 1;
   RunId run = 0;
+  LeaseToken token = 0;  // of the activation that reports; an older one's reports are dropped
   std::string step;
   Payload payload;
   RetryPolicy retry;
@@ -113,6 +115,9 @@ class Runtime {
   virtual Status complete(std::vector<Report> reports) = 0;
   // Waits for a run's end. kTimeout after `timeout_ms` (-1: without end); kNotFound for an unknown run.
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
+  // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its payload
+  // when there is no such run).
+  virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.

@@ -163,7 +163,8 @@ void Dispatcher::report(std::vector<Report> reports) {
 
 void Dispatcher::on_report(Report& report) {
   const auto found = active_.find(report.run);
-  if (found == active_.end()) return;  // its lease is gone; the worker has been told with kStop
+  // Its lease is gone, and the worker has been told with kStop.
+  if (found == active_.end() || found->second->token != report.token) return;
   Active& active = *found->second;
   Input input;
   input.attempt = report.attempt;
@@ -225,6 +226,7 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   if (transition.end) --active.queue->in_flight;  // the worker is free for the next claim, which joins this commit
   Continuation continuation;
   continuation.run = run;
+  continuation.token = active.token;
   continuation.commands = std::move(decision.commands);
   transitions_.push_back(std::move(transition));
   continuations_.push_back(std::move(continuation));
@@ -272,8 +274,9 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
 
 // The write was refused: another engine drives the run now, or the disk failed. Nothing of it may be acknowledged.
 void Dispatcher::on_lost(Continuation& continuation, const Status& status) {
+  // This engine may have claimed the run anew since: that activation is sound.
   const auto found = active_.find(continuation.run);
-  if (found == active_.end()) return;
+  if (found == active_.end() || found->second->token != continuation.token) return;
   const bool ended = found->second->machine.is_done();
   if (!ended) --found->second->queue->in_flight;
   drop(continuation.run);
@@ -286,7 +289,7 @@ void Dispatcher::on_lost(Continuation& continuation, const Status& status) {
 
 void Dispatcher::act(RunId run, Continuation& continuation) {
   const auto found = active_.find(run);
-  if (found == active_.end()) return;
+  if (found == active_.end() || found->second->token != continuation.token) return;
   for (Command& command : continuation.commands) {
     if (command.kind == CommandKind::kStopWorker) {
       items_.push_back(item(ItemKind::kStop, run));

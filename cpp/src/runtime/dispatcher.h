@@ -74,6 +74,7 @@ class Dispatcher {
   // What to do when a transition of the batch under way is answered.
   struct Continuation {
     RunId run = 0;
+    LeaseToken token = 0;
     std::vector<Command> commands;
     std::unique_ptr<StartRequest> start;  // a creation; its input is kept for the activation
     size_t answer_index = 0;

@@ -87,6 +87,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   }
   items_.push_back(item(ItemKind::kActivate, run));
   Item& out = items_.back();
+  out.token = history.row.token;
   out.text = std::move(history.row.workflow);
   out.payload = std::move(history.row.input);
   out.history = std::move(history.events);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/mailbox.h"
+#include "engine/judge.h"
 #include "http/curl_transport.h"
 #include "loop/uv_loop.h"
 #include "runtime/dispatcher.h"
@@ -162,6 +163,22 @@ class RuntimeDoor final : public Runtime {
     auto taken = reply.take(timeout_ms);
     if (!taken.empty()) return std::move(taken.front());
     return is_closed_ ? closed_status() : timeout_status("run " + run_name(run));
+  }
+
+  Status watch(RunId run, uint64_t ticket) override {
+    return admit(1, [this, run, ticket] {
+      dispatcher_->wait(run, [this, run, ticket](Result<StartAnswer> answer) {
+        std::vector<Item> items(1);
+        Item& item = items.front();
+        item.kind = ItemKind::kRunFinished;
+        item.ticket = ticket;
+        item.run = run;
+        item.run_status = answer ? answer->run_status : RunStatus::kFailed;
+        item.payload = answer ? std::move(answer->result)
+                              : detail::error_payload(answer.error().code(), answer.error().message(), 0, false);
+        outbox_.put_all(items, /*force=*/true);
+      });
+    });
   }
 
   Result<std::vector<RunHistory>> find(FindRequest request) override {

@@ -1,0 +1,87 @@
+#include "sim/sim_store.h"
+
+namespace stepwell::sim {
+
+SimStore::SimStore(SimClock& clock, Loop& loop, std::shared_ptr<MemoryTable> table, const StoreFaults& faults)
+    : clock_(clock), loop_(loop), table_(std::move(table)), faults_(faults) {}
+
+int64_t SimStore::delay() {
+  if (clock_.chance(faults_.slow_percent)) return 500 + clock_.draw(4'000);
+  return clock_.draw(faults_.delay_ms_max);
+}
+
+void SimStore::enqueue(Operation operation) {
+  waiting_.push_back(std::move(operation));
+  if (!is_serving_) {
+    is_serving_ = true;
+    loop_.after(delay(), [this] { serve(); });
+  }
+}
+
+// One group commit: all that waits is applied at one instant; the answers come together, later.
+void SimStore::serve() {
+  std::vector<Operation> batch;
+  batch.swap(waiting_);
+  std::vector<MoveFunction<void()>> answers;
+  table_->set_writer(this);
+  for (Operation& operation : batch) answers.push_back(operation());
+  table_->set_writer(nullptr);
+  loop_.after(delay(), [this, answers = std::move(answers)]() mutable {
+    for (MoveFunction<void()>& answer : answers) answer();
+    is_serving_ = !waiting_.empty();
+    if (is_serving_) loop_.after(delay(), [this] { serve(); });
+  });
+}
+
+void SimStore::commit(std::vector<Transition> transitions, CommitDone done) {
+  enqueue([this, transitions = std::move(transitions), done = std::move(done)]() mutable {
+    std::vector<CommitAnswer> answers;
+    for (Transition& transition : transitions) answers.push_back(table_->apply(std::move(transition)));
+    return MoveFunction<void()>([answers = std::move(answers), done = std::move(done)]() mutable { done(std::move(answers)); });
+  });
+}
+
+void SimStore::claim(ClaimRequest request, ClaimDone done) {
+  enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
+    return MoveFunction<void()>(
+        [claimed = table_->claim(request), done = std::move(done)]() mutable { done(std::move(claimed)); });
+  });
+}
+
+void SimStore::load(RunId run, MoveFunction<void(Result<RunHistory>)> done) {
+  enqueue([this, run, done = std::move(done)]() mutable {
+    return MoveFunction<void()>([found = table_->load(run), done = std::move(done)]() mutable { done(std::move(found)); });
+  });
+}
+
+void SimStore::renew(OwnerId owner, WallMs until, StatusDone done) {
+  enqueue([this, owner, until, done = std::move(done)]() mutable {
+    table_->renew(owner, until);
+    return MoveFunction<void()>([done = std::move(done)]() mutable { done(Status::ok()); });
+  });
+}
+
+void SimStore::depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) {
+  enqueue([this, queue, done = std::move(done)]() mutable {
+    return MoveFunction<void()>([count = table_->depth(queue), done = std::move(done)]() mutable { done(count); });
+  });
+}
+
+void SimStore::find(FindRequest request, FindDone done) {
+  enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
+    return MoveFunction<void()>([found = table_->find(request), done = std::move(done)]() mutable { done(std::move(found)); });
+  });
+}
+
+void SimStore::watch(MoveFunction<void()> changed) {
+  auto shared = std::make_shared<MoveFunction<void()>>(std::move(changed));
+  table_->watch(this, [this, shared] { loop_.post([shared] { (*shared)(); }); });
+}
+
+void SimStore::close(StatusDone done) {
+  enqueue([done = std::move(done)]() mutable {
+    return MoveFunction<void()>([done = std::move(done)]() mutable { done(Status::ok()); });
+  });
+}
+
+}  // namespace stepwell::sim

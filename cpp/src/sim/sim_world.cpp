@@ -1,0 +1,349 @@
+#include "sim/sim_world.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace stepwell::sim {
+
+namespace {
+
+constexpr int kEngineCount = 2;
+constexpr int64_t kLeaseMs = 6'000;
+constexpr int64_t kBreakMs = 60'000;
+constexpr int64_t kHealMs = 2 * 3'600'000;
+constexpr const char* kQueue = "scripts";
+
+// A scripted workflow is read off its input, "N:seed": N steps, each a local one or a call, chosen by the seed's bits.
+int step_count(const std::string& input) { return input[0] - '0'; }
+bool is_call(const std::string& input, int index) { return ((input[2] - '0') >> (index % 4) & 1) != 0; }
+std::string step_name(const std::string& input, int index) {
+  return (is_call(input, index) ? "call#" : "step#") + std::to_string(index);
+}
+std::string url_of(RunId run, const std::string& step) { return "http://sim/" + std::to_string(run) + "/" + step; }
+std::string value_of(RunId run, const std::string& step) {
+  return step.starts_with("call") ? SimServer::body_for(url_of(run, step)) : "value of " + step;
+}
+
+std::string expected_result(RunId run, const std::string& input) {
+  std::string all;
+  for (int i = 0; i < step_count(input); ++i) all += value_of(run, step_name(input, i)) + ";";
+  return all;
+}
+
+const Event* final_event(const std::vector<Event>& events, const std::string& step) {
+  const auto found = std::find_if(events.begin(), events.end(), [&](const Event& event) {
+    return event.step == step && event.kind != EventKind::kStepAttemptFailed;
+  });
+  return found == events.end() ? nullptr : &*found;
+}
+
+RetryPolicy patient() {
+  RetryPolicy policy;
+  policy.attempts_max = 50;
+  policy.backoff_base_ms = 100;
+  policy.backoff_cap_ms = 5'000;
+  policy.elapsed_ms_max = 3'600'000;
+  return policy;
+}
+
+}  // namespace
+
+// One activation in a fake worker: what it knows of its run.
+struct SimWorld::Script {
+  std::string input;
+  LeaseToken token = 0;
+  int next = 0;
+  std::map<std::string, std::string> values;
+};
+
+struct SimWorld::Engine {
+  Engine(SimWorld& world, int index_, ProcessId process_, uint64_t seed)
+      : index(index_),
+        process(process_),
+        loop(world.clock_, process_),
+        store(world.clock_, loop, world.table_, world.store_faults_),
+        http(world.clock_, loop, world.server_),
+        dispatcher(loop, store, http, [&world, this](std::vector<Item>& items) { world.on_items(*this, items); },
+                   detail::DispatcherOptions{Limits{.crashes_max = 1000}, kLeaseMs, process_, seed}) {}
+  const int index;
+  const ProcessId process;
+  bool is_dead = false;
+  SimLoop loop;
+  SimStore store;
+  SimHttp http;
+  std::map<RunId, Script> scripts;
+  int64_t worker_free_at = 0;  // batches are worked off in order
+  detail::Dispatcher dispatcher;
+};
+
+SimWorld::SimWorld(uint64_t seed)
+    : seed_(seed), clock_(seed), table_(std::make_shared<MemoryTable>()), server_(clock_), engines_(kEngineCount) {
+  server_.on_request = [this](const std::string& url) {
+    ++report_.requests;
+    const size_t cut = url.rfind('/');
+    const RunId run = std::stoll(url.substr(11, cut - 11));
+    check_not_recorded(run, url.substr(cut + 1), 0, "a call was sent");
+  };
+  server_.faults.percent = clock_.draw(60);
+  store_faults_.slow_percent = clock_.draw(8);
+  step_fault_percent_ = clock_.draw(40);
+  for (int i = 0; i < kEngineCount; ++i) boot(i);
+}
+
+SimWorld::~SimWorld() = default;
+
+void SimWorld::fail(std::string what) {
+  if (report_.violation.empty()) report_.violation = std::move(what);
+}
+
+void SimWorld::boot(int index) {
+  if (engines_[static_cast<size_t>(index)]) kill(*engines_[static_cast<size_t>(index)]);
+  const ProcessId process = next_process_++;
+  auto& slot = engines_[static_cast<size_t>(index)];
+  slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
+  slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
+}
+
+// SIGKILL: nothing of the process runs any more; what it had written stays.
+void SimWorld::kill(Engine& engine) {
+  engine.is_dead = true;
+  clock_.kill(engine.process);
+}
+
+void SimWorld::start_some() {
+  Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
+  std::vector<StartRequest> requests(1 + static_cast<size_t>(clock_.draw(3)));
+  std::vector<std::string> inputs;
+  for (StartRequest& request : requests) {
+    request.run.workflow = "script";
+    request.run.queue = kQueue;
+    std::string input = std::to_string(clock_.draw(6)) + ":" + std::to_string(clock_.draw(9));
+    if (clock_.chance(50)) {
+      // Some keys come back, as a client does that lost its answer; the input follows from the key.
+      const bool is_repeat = next_key_ > 0 && clock_.chance(40);
+      const int key = is_repeat ? static_cast<int>(clock_.draw(next_key_ - 1)) : next_key_++;
+      request.run.key = "k" + std::to_string(key);
+      input = std::to_string(key % 6) + ":" + std::to_string(key % 10);
+    }
+    request.run.fingerprint = std::hash<std::string>{}(input);
+    request.run.input = input;
+    request.ticket = next_ticket_++;
+    inputs.push_back(input);
+  }
+  std::vector<std::pair<std::string, uint64_t>> asked;
+  for (const StartRequest& request : requests) asked.emplace_back(request.run.key, request.ticket);
+  engine.dispatcher.start(std::move(requests), [this, inputs, asked](std::vector<StartAnswer> answers) {
+    for (size_t i = 0; i < answers.size(); ++i) {
+      if (!answers[i].status.is_ok()) return fail("start refused: " + answers[i].status.to_string());
+      const RunId run = answers[i].run;
+      accepted_[run].input = inputs[i];
+      tickets_[asked[i].second] = run;
+      if (asked[i].first.empty()) continue;
+      const auto [known, is_new] = keys_.emplace(asked[i].first, run);
+      if (!is_new && known->second != run) fail("key " + asked[i].first + " started two runs");
+    }
+  });
+}
+
+void SimWorld::break_something() {
+  Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
+  if (clock_.chance(25)) {
+    ++report_.crashes;
+    boot(engine.index);
+  } else if (clock_.chance(25)) {
+    ++report_.pauses;
+    clock_.pause(engine.process, clock_.now_ms() + 1 + clock_.draw(4 * kLeaseMs));
+  } else {
+    start_some();
+  }
+}
+
+WorldReport SimWorld::run() {
+  start_some();
+  const int64_t end = clock_.now_ms() + kBreakMs;
+  while (clock_.now_ms() < end && report_.violation.empty()) {
+    const int64_t until = clock_.now_ms() + 1 + clock_.draw(4'000);
+    while (clock_.step(until) && report_.violation.empty()) {
+    }
+    break_something();
+  }
+  if (report_.violation.empty()) heal_and_demand_progress();
+  if (report_.violation.empty()) check_final();
+  report_.digest = clock_.digest();
+  report_.runs = static_cast<int64_t>(accepted_.size());
+  return report_;
+}
+
+void SimWorld::heal_and_demand_progress() {
+  server_.faults.percent = 0;
+  store_faults_.slow_percent = 0;
+  step_fault_percent_ = 0;
+  const int64_t end = clock_.now_ms() + kHealMs;
+  const auto is_unfinished = [this](const auto& entry) {
+    const auto found = table_->load(entry.first);
+    return !found || !is_final(found->row.status);
+  };
+  while (clock_.now_ms() < end && report_.violation.empty()) {
+    if (std::none_of(accepted_.begin(), accepted_.end(), is_unfinished)) return;
+    const int64_t until = clock_.now_ms() + 1'000;
+    while (clock_.step(until) && report_.violation.empty()) {
+    }
+  }
+  const auto stuck = std::find_if(accepted_.begin(), accepted_.end(), is_unfinished);
+  if (stuck == accepted_.end()) return;
+  const auto found = table_->load(stuck->first);
+  fail("run " + run_name(stuck->first) + " made no end in two healed hours: " +
+       (found ? "status " + std::to_string(static_cast<int>(found->row.status)) + ", token " +
+                    std::to_string(found->row.token)
+              : "it is gone"));
+}
+
+void SimWorld::check_final() {
+  for (const auto& [run, accepted] : accepted_) {
+    const auto found = table_->load(run);
+    if (!found) return fail("accepted run " + run_name(run) + " is gone");
+    if (found->row.status != RunStatus::kSucceeded) return fail("run " + run_name(run) + " failed: " + found->row.result);
+    if (found->row.result != expected_result(run, accepted.input)) {
+      return fail("run " + run_name(run) + " has a wrong result: " + found->row.result);
+    }
+    for (int i = 0; i < step_count(accepted.input); ++i) {
+      const std::string step = step_name(accepted.input, i);
+      const auto ends = std::count_if(found->events.begin(), found->events.end(), [&](const Event& event) {
+        return event.step == step && event.kind != EventKind::kStepAttemptFailed;
+      });
+      if (ends != 1) return fail("run " + run_name(run) + ": " + step + " was recorded " + std::to_string(ends) + " times");
+    }
+    if (static_cast<size_t>(found->row.event_count) != found->events.size()) {
+      return fail("run " + run_name(run) + ": event_count differs from the events kept");
+    }
+  }
+}
+
+void SimWorld::on_finished(const Item& item) {
+  const auto known = tickets_.find(item.ticket);
+  if (known != tickets_.end() && known->second != item.run) return fail("a ticket was answered with another run");
+  const auto found = table_->load(item.run);
+  if (!found || !is_final(found->row.status)) return fail("run " + run_name(item.run) + " was announced before its end was kept");
+  if (found->row.result != item.payload) fail("run " + run_name(item.run) + " was announced with another result");
+}
+
+// The fake worker: takes its time, then does what a real one does.
+void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
+  auto batch = std::make_shared<std::vector<Item>>(std::move(items));
+  items.clear();
+  engine.worker_free_at = std::max(engine.worker_free_at, clock_.now_ms()) + 1 + clock_.draw(30);
+  engine.loop.after(engine.worker_free_at - clock_.now_ms(), [this, &engine, batch] {
+    for (Item& item : *batch) {
+      const auto script = engine.scripts.find(item.run);
+      switch (item.kind) {
+        case ItemKind::kActivate: {
+          Script fresh;
+          fresh.input = item.payload;
+          fresh.token = item.token;
+          for (const Event& event : item.history) {
+            if (event.kind == EventKind::kStepSucceeded) fresh.values[event.step] = event.payload;
+          }
+          engine.scripts[item.run] = std::move(fresh);
+          advance(engine, item.run);
+          break;
+        }
+        case ItemKind::kStepAnswer:
+          if (script == engine.scripts.end()) break;
+          if (!item.ok) return fail("step " + item.text + " gave up: " + item.payload);
+          script->second.values[item.text] = item.payload;
+          advance(engine, item.run);
+          break;
+        case ItemKind::kAttempt:
+          if (script != engine.scripts.end()) execute_local(engine, item.run, item.text, item.attempt);
+          break;
+        case ItemKind::kStop:
+          engine.scripts.erase(item.run);
+          break;
+        case ItemKind::kRunFinished:
+          on_finished(item);
+          break;
+        default:
+          break;
+      }
+    }
+  });
+}
+
+void SimWorld::advance(Engine& engine, RunId run) {
+  Script& script = engine.scripts.at(run);
+  while (script.next < step_count(script.input)) {
+    const std::string step = step_name(script.input, script.next);
+    if (!script.values.contains(step)) {
+      if (!is_call(script.input, script.next)) return execute_local(engine, run, step, 1);
+      std::vector<Report> reports(1);
+      reports[0].kind = ReportKind::kCall;
+      reports[0].run = run;
+      reports[0].token = script.token;
+      reports[0].step = step;
+      reports[0].call = std::make_unique<CallSpec>();
+      reports[0].call->request.url = url_of(run, step);
+      reports[0].call->judge = JudgeRule{true, "/value"};
+      reports[0].call->retry = patient();
+      reports[0].call->repeatable = true;
+      return engine.dispatcher.report(std::move(reports));
+    }
+    ++script.next;
+  }
+  std::vector<Report> reports(1);
+  reports[0].run = run;
+  reports[0].token = script.token;
+  for (int i = 0; i < step_count(script.input); ++i) reports[0].payload += script.values[step_name(script.input, i)] + ";";
+  engine.scripts.erase(run);
+  engine.dispatcher.report(std::move(reports));
+}
+
+void SimWorld::execute_local(Engine& engine, RunId run, const std::string& step, int32_t attempt) {
+  check_not_recorded(run, step, engine.scripts.at(run).token, "a step ran");
+  ++report_.steps;
+  std::vector<Report> reports(1);
+  reports[0].run = run;
+  reports[0].step = step;
+  reports[0].attempt = attempt;
+  if (clock_.chance(step_fault_percent_)) {
+    reports[0].kind = ReportKind::kStepFailed;
+    reports[0].payload = "{}";
+    reports[0].retryable = true;
+    reports[0].retry = patient();
+  } else {
+    reports[0].kind = ReportKind::kStepSucceeded;
+    reports[0].payload = value_of(run, step);
+  }
+  // Some workers report twice; the second must change nothing.
+  const bool twice = clock_.chance(10);
+  for (int i = 0; i < (twice ? 2 : 1); ++i) {
+    std::vector<Report> copy(1);
+    copy[0].kind = reports[0].kind;
+    copy[0].run = run;
+    copy[0].token = engine.scripts.at(run).token;
+    copy[0].step = step;
+    copy[0].attempt = attempt;
+    copy[0].payload = reports[0].payload;
+    copy[0].retryable = reports[0].retryable;
+    copy[0].retry = reports[0].retry;
+    engine.dispatcher.report(std::move(copy));
+  }
+}
+
+// Promise 2. An owner that lost its lease without knowing may still try (its write is refused), so only the present owner
+// is held to it; token 0 asks whoever drives the run.
+void SimWorld::check_not_recorded(RunId run, const std::string& step, LeaseToken token, const char* what) {
+  const auto found = table_->load(run);
+  if (!found || final_event(found->events, step) == nullptr) return;
+  if (token != 0 && token != found->row.token) return;
+  if (token == 0) {
+    // Somebody who has been replaced may have sent it; then a later owner exists.
+    const bool is_stale = std::any_of(engines_.begin(), engines_.end(), [&](const auto& engine) {
+      const auto script = engine ? engine->scripts.find(run) : decltype(engine->scripts.end()){};
+      return engine && script != engine->scripts.end() && script->second.token != found->row.token;
+    });
+    if (is_stale || found->row.claims > 1) return;
+  }
+  fail(std::string(what) + " although it was recorded: " + run_name(run) + " " + step);
+}
+
+}  // namespace stepwell::sim

@@ -1,0 +1,69 @@
+// SimWorld: a seed, a few engines over one store, workers that follow scripted workflows, and everything that can go wrong.
+//
+// Phase 1 breaks: engines are killed, paused past their leases, replies are lost, the server misbehaves. Phase 2 heals and
+// demands progress. What must hold is checked as it goes; the first violation ends the world.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/dispatcher.h"
+#include "sim/sim_http.h"
+#include "sim/sim_loop.h"
+#include "sim/sim_store.h"
+
+namespace stepwell::sim {
+
+struct WorldReport {
+  std::string violation;  // empty: all held
+  uint64_t digest = 0;    // equal for equal seeds
+  int64_t runs = 0, crashes = 0, pauses = 0, requests = 0, steps = 0;
+};
+
+class SimWorld {
+ public:
+  explicit SimWorld(uint64_t seed);
+  ~SimWorld();
+  WorldReport run();
+
+ private:
+  struct Engine;
+  struct Script;
+  struct Accepted {
+    std::string input;
+    bool is_finished = false;
+  };
+
+  void boot(int index);
+  void kill(Engine& engine);
+  void break_something();
+  void start_some();
+  void heal_and_demand_progress();
+  void check_final();
+  void on_items(Engine& engine, std::vector<Item>& items);
+  void on_finished(const Item& item);
+  void advance(Engine& engine, RunId run);
+  void execute_local(Engine& engine, RunId run, const std::string& step, int32_t attempt);
+  void check_not_recorded(RunId run, const std::string& step, LeaseToken token, const char* what);
+  void fail(std::string what);
+
+  const uint64_t seed_;
+  SimClock clock_;
+  std::shared_ptr<MemoryTable> table_;
+  SimServer server_;
+  StoreFaults store_faults_;
+  std::vector<std::unique_ptr<Engine>> engines_;
+  std::map<RunId, Accepted> accepted_;
+  std::map<std::string, RunId> keys_;
+  std::map<uint64_t, RunId> tickets_;
+  int64_t step_fault_percent_ = 0;
+  ProcessId next_process_ = 1;
+  uint64_t next_ticket_ = 1;
+  int next_key_ = 0;
+  WorldReport report_;
+};
+
+}  // namespace stepwell::sim

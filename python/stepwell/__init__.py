@@ -1,0 +1,115 @@
+"""Stepwell: durable AI workflows in one `pip install`.
+
+import stepwell as sw
+
+Importing starts nothing and loads next to nothing: names are found when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell import llm
+    from stepwell._batch import Batch, BatchItem, BatchProgress
+    from stepwell._engine import Engine, Run
+    from stepwell._errors import (
+        BusyError,
+        ClosedError,
+        ConflictError,
+        FencedError,
+        InputError,
+        LlmError,
+        NotFoundError,
+        RunCancelled,
+        RunError,
+        RunFailed,
+        StepFailed,
+        StoreError,
+        WaitTimeout,
+        WorkflowError,
+    )
+    from stepwell._types import Retry, RunStatus
+    from stepwell._workflow import Step, Workflow, gather, step, workflow
+    from stepwell.triage import triage
+
+_WHERE = {
+    "Batch": "_batch",
+    "BatchItem": "_batch",
+    "BatchProgress": "_batch",
+    "BusyError": "_errors",
+    "ClosedError": "_errors",
+    "ConflictError": "_errors",
+    "Engine": "_engine",
+    "FencedError": "_errors",
+    "InputError": "_errors",
+    "LlmError": "_errors",
+    "NotFoundError": "_errors",
+    "Retry": "_types",
+    "Run": "_engine",
+    "RunCancelled": "_errors",
+    "RunError": "_errors",
+    "RunFailed": "_errors",
+    "RunStatus": "_types",
+    "Step": "_workflow",
+    "StepFailed": "_errors",
+    "StoreError": "_errors",
+    "WaitTimeout": "_errors",
+    "Workflow": "_workflow",
+    "WorkflowError": "_errors",
+    "gather": "_workflow",
+    "llm": "",
+    "step": "_workflow",
+    "triage": "triage",
+    "workflow": "_workflow",
+}
+
+__all__ = [  # noqa: RUF022 - sorted as people look things up: by letter, case first
+    "Batch",
+    "BatchItem",
+    "BatchProgress",
+    "BusyError",
+    "ClosedError",
+    "ConflictError",
+    "Engine",
+    "FencedError",
+    "InputError",
+    "LlmError",
+    "NotFoundError",
+    "Retry",
+    "Run",
+    "RunCancelled",
+    "RunError",
+    "RunFailed",
+    "RunStatus",
+    "Step",
+    "StepFailed",
+    "StoreError",
+    "WaitTimeout",
+    "Workflow",
+    "WorkflowError",
+    "gather",
+    "llm",
+    "step",
+    "triage",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name where it lives, once."""
+    if name == "__version__":
+        value: Any = import_module("stepwell._core").__version__
+    elif name in _WHERE:
+        module = _WHERE[name]
+        value = getattr(import_module(f"stepwell.{module}"), name) if module else import_module(f"stepwell.{name}")
+    else:
+        raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,256 @@
+"""A batch: one workflow over many items, with progress, resumable."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from stepwell import _codec
+from stepwell._engine import failure_of, run_error, start_request
+from stepwell._errors import InputError, WorkflowError
+from stepwell._types import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+
+    from stepwell._engine import Engine
+    from stepwell._workflow import Workflow
+
+R = TypeVar("R")
+_CHUNK = 512
+_AHEAD_MIN = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem(Generic[R]):
+    """One item's outcome: its place in the input, and a value or an error."""
+
+    index: int
+    value: R | None
+    error: WorkflowError | None
+    #: True when an earlier process had finished it.
+    is_recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """A batch at one moment. `total` is None until the input has been read to its end."""
+
+    finished: int
+    failed: int
+    recorded: int
+    started: int
+    total: int | None
+    elapsed_s: float
+
+
+class Batch(Generic[R]):
+    """Iterate it for outcomes as they finish, await it or call `results()` for all in input order.
+
+    A feeder thread takes items while places are free; memory is bounded by the concurrency, not by the input, as long as
+    you iterate. Leaving the iteration early (Ctrl-C) loses nothing: map the same items with the same key again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        flow: Workflow[..., R],
+        items: Iterable[Any],
+        *,
+        key: str | Callable[[Any], str] | None,
+        concurrency: int,
+        name: str | None,
+    ) -> None:
+        if concurrency < 1:
+            raise InputError("SW-E1014", "concurrency must be at least 1", got=concurrency)
+        self._engine = engine
+        self._flow = flow
+        self._items = items
+        self._key = key
+        self._concurrency = concurrency
+        # A queue of its own bounds this batch alone; the same name finds the same queue again after a crash.
+        label = name or (str(key) if isinstance(key, str) else "batch")
+        self._queue = f"{flow.name}/{hashlib.blake2b(label.encode(), digest_size=6).hexdigest()}"
+        self._ready = threading.Condition()
+        self._done: deque[tuple[int, int, int, bytes]] = deque()
+        self._recorded: set[int] = set()
+        self._started = self._finished = self._failed = 0
+        self._total: int | None = None
+        self._feed_error: BaseException | None = None
+        self._is_stopped = False
+        self._began = time.monotonic()
+        self._wakers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._group = engine._worker.open_group(self._on_items)  # noqa: SLF001
+        engine.serve(flow, concurrency=concurrency, queue=self._queue)
+        self._feeder = threading.Thread(target=self._feed, name="stepwell-feeder", daemon=True)
+        self._feeder.start()
+
+    # -- feeding --------------------------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        ahead_max = max(_AHEAD_MIN, 2 * self._concurrency)
+        count = 0
+        try:
+            requests: list[tuple[Any, ...]] = []
+            for item in self._items:
+                requests.append(self._request(item, count))
+                count += 1
+                if len(requests) == _CHUNK and not self._start(requests, ahead_max):
+                    return
+            if requests and not self._start(requests, ahead_max):
+                return
+        except BaseException as error:  # noqa: BLE001 - raised to whoever iterates
+            self._feed_error = error
+        with self._ready:
+            self._total = self._started
+            self._wake()
+
+    def _request(self, item: Any, index: int) -> tuple[Any, ...]:
+        key = self._key_of(item)
+        return start_request(self._flow, item, key, queue=self._queue, ticket=(self._group << 32) | index)
+
+    def _key_of(self, item: Any) -> str | None:
+        if self._key is None:
+            return None
+        if callable(self._key):
+            return self._key(item)
+        value = item.get(self._key) if isinstance(item, dict) else getattr(item, self._key, None)
+        if value is None:
+            raise InputError("SW-E1202", f"an item has no {self._key!r} to serve as its key", got=repr(item)[:120])
+        return str(value)
+
+    def _start(self, requests: list[tuple[Any, ...]], ahead_max: int) -> bool:
+        with self._ready:
+            while self._started - self._finished >= ahead_max and not self._is_stopped:
+                self._ready.wait(timeout=1.0)
+            if self._is_stopped:
+                return False
+            begin = self._started
+            self._started += len(requests)
+        answers = self._engine._core.start(requests)  # noqa: SLF001
+        for offset, (failure, _, attached, status, _) in enumerate(answers):
+            if failure is not None:
+                raise failure_of(failure)
+            if attached and status >= RunStatus.SUCCEEDED:
+                self._recorded.add(begin + offset)
+        requests.clear()
+        return True
+
+    # -- finishing --------------------------------------------------------------------------------------------------------
+
+    def _on_items(self, items: list[tuple[Any, ...]]) -> None:
+        """Take outcomes in. On the pump."""
+        with self._ready:
+            for _, ticket, run, status, payload in items:
+                self._done.append((ticket & 0xFFFFFFFF, run, status, payload))
+                if status != RunStatus.SUCCEEDED:
+                    self._failed += 1
+            self._finished += len(items)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._ready.notify_all()
+        for loop, event in self._wakers:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+    def take(self, timeout: float | None = None) -> list[BatchItem[R]] | None:
+        """Return what has finished since the last call, waiting up to `timeout` seconds for the first.
+
+        An empty list after a timeout; None once everything has been returned.
+        """
+        with self._ready:
+            self._ready.wait_for(lambda: self._done or self._is_over(), timeout)
+            batch = list(self._done)
+            self._done.clear()
+            is_over = not batch and self._is_over()
+        if is_over:
+            self._engine._worker.close_group(self._group)  # noqa: SLF001
+            if self._feed_error is not None:
+                raise self._feed_error
+            return None
+        return [self._outcome(*outcome) for outcome in batch]
+
+    def _is_over(self) -> bool:
+        return self._is_stopped or (self._total is not None and self._finished >= self._total)
+
+    def _outcome(self, index: int, run: int, status: int, payload: bytes) -> BatchItem[R]:
+        recorded = index in self._recorded
+        if status == RunStatus.SUCCEEDED:
+            return BatchItem(index, _codec.decode(payload, self._flow.returns), None, recorded)
+        return BatchItem(index, None, run_error(run, status, payload), recorded)
+
+    def __iter__(self) -> Iterator[BatchItem[R]]:
+        """Yield outcomes as they finish. The input's own exception, if it raised, comes last."""
+        while (batch := self.take()) is not None:
+            yield from batch
+
+    async def __aiter__(self) -> AsyncIterator[BatchItem[R]]:
+        """Yield outcomes as they finish, on the caller's event loop."""
+        event = asyncio.Event()
+        waker = (asyncio.get_running_loop(), event)
+        self._wakers.append(waker)
+        try:
+            while True:
+                event.clear()
+                batch = self.take(timeout=0)
+                if batch is None:
+                    return
+                for item in batch:
+                    yield item
+                if not batch:
+                    await event.wait()
+        finally:
+            self._wakers.remove(waker)
+
+    def results(self) -> list[R]:
+        """Wait for all and return their values in input order. Raises the first item's error, by position."""
+        return _in_order(list(self))
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        """Wait for all on the caller's event loop; the values in input order."""
+        return self._gather().__await__()
+
+    async def _gather(self) -> list[R]:
+        return _in_order([item async for item in self])
+
+    def stop(self) -> None:
+        """Start nothing more and end iterations. What was started goes on, and is found again by key."""
+        with self._ready:
+            self._is_stopped = True
+            self._wake()
+
+    def progress(self) -> BatchProgress:
+        """Return the counts of this moment."""
+        with self._ready:
+            return BatchProgress(
+                self._finished,
+                self._failed,
+                len(self._recorded),
+                self._started,
+                self._total,
+                time.monotonic() - self._began,
+            )
+
+    def __len__(self) -> int:
+        """Return the number of items started so far."""
+        return self._started
+
+    def __repr__(self) -> str:
+        """Tell how far it is."""
+        progress = self.progress()
+        total = "?" if progress.total is None else progress.total
+        return f"<batch of {self._flow.name}: {progress.finished}/{total} finished, {progress.failed} failed>"
+
+
+def _in_order(items: list[BatchItem[R]]) -> list[R]:
+    items.sort(key=lambda item: item.index)
+    for item in items:
+        if item.error is not None:
+            raise item.error
+    return [item.value for item in items]  # type: ignore[misc]

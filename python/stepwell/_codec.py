@@ -1,0 +1,117 @@
+"""Payloads: JSON of pydantic models, dataclasses and plain values. Never pickle.
+
+A value comes back as the type that the function's annotation names; without one, as plain JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import json
+import traceback
+import uuid
+from typing import Any
+
+from stepwell._errors import InputError, WorkflowError
+
+_PLAIN = (str, int, float, bool, type(None))
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None), dict, list, object, Any})
+_TRACEBACK_CHARS_MAX = 8_000
+
+
+def _default(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (uuid.UUID, decimal.Decimal)):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "item") and hasattr(value, "dtype"):  # a NumPy scalar out of a frame
+        return value.item()
+    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__}")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_default)
+
+
+def encode(value: Any, what: str = "value") -> bytes:
+    """Return `value` as JSON bytes. Raises InputError SW-E1210 when it has no JSON form."""
+    if value is None:
+        return b"null"
+    try:
+        return _encoder.encode(value).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            "SW-E1210",
+            f"the {what} cannot be kept as JSON: {error}",
+            got=type(value).__name__,
+            hint="return pydantic models, dataclasses, dicts, lists, strings, finite numbers, booleans or None",
+        ) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter(annotation: Any) -> Any:
+    import pydantic
+
+    return pydantic.TypeAdapter(annotation)
+
+
+def is_plain(annotation: Any) -> bool:
+    """Whether JSON's own value is already of this type."""
+    try:
+        return annotation in _PLAIN_TYPES
+    except TypeError:
+        return False
+
+
+def decode(payload: bytes, annotation: Any = Any, what: str = "value") -> Any:
+    """Return the value of JSON bytes as `annotation`. Raises InputError SW-E1211 when it does not fit."""
+    if is_plain(annotation):
+        return json.loads(payload)
+    try:
+        return _adapter(annotation).validate_json(payload)
+    except Exception as error:
+        raise InputError(
+            "SW-E1211", f"the {what} does not fit its type: {error}", got=payload[:200], expected=repr(annotation)
+        ) from None
+
+
+def same_as_replayed(value: Any, payload: bytes, annotation: Any) -> Any:
+    """Return what a replay would see, so that live and replayed code get the same kind of value."""
+    return value if isinstance(value, _PLAIN) else decode(payload, annotation)
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Record an exception as type, message and traceback text; code and hint where it is ours."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not lose the failure
+        message = "<the exception's __str__ raised>"
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    out = {
+        "type": type(error).__qualname__,
+        "message": error.message if isinstance(error, WorkflowError) else message,
+        "traceback": text[-_TRACEBACK_CHARS_MAX:],
+    }
+    if isinstance(error, WorkflowError):
+        out["code"] = error.code
+        out["hint"] = error.hint
+    return json.dumps(out).encode()
+
+
+def decode_error(payload: bytes) -> dict[str, Any]:
+    """Read a recorded error; bytes that are not ours become the message."""
+    try:
+        out = json.loads(payload)
+    except ValueError:
+        out = None
+    return out if isinstance(out, dict) else {"message": payload[:500].decode("utf-8", "replace")}

@@ -1,0 +1,60 @@
+"""Where settings come from: arguments first, then STEPWELL_* variables, then defaults. Read once, when an engine opens."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+from stepwell._errors import InputError
+
+# Where Linux distributions keep their CA bundle; a wheel built elsewhere cannot know.
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+def store_path(path: str | Path | None) -> str:
+    """Return the store's file as text, "" for memory. Makes the folder of a file named with one."""
+    if path is None:
+        return ""
+    text = os.fspath(path)
+    if "\0" in text or not text or text.startswith(("redis://", "postgres://", "sqlite://")):
+        raise InputError(
+            "SW-E1013",
+            "not a store this version can open",
+            got=repr(text),
+            expected="a file such as 'support.db', or nothing for memory",
+        )
+    file = Path(text).expanduser()
+    if file.is_dir():
+        raise InputError("SW-E1013", "the store's path is a folder", got=text, hint=f"name a file: {file / 'stepwell.db'}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("SW-E1013", f"the store's folder cannot be made: {error.strerror}", got=str(file.parent)) from None
+    return str(file)
+
+
+def ca_bundle() -> str:
+    """Return the CA bundle for TLS: SSL_CERT_FILE, CURL_CA_BUNDLE, REQUESTS_CA_BUNDLE, Python's own, well-known places."""
+    named = [os.environ.get(name) for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")]
+    for path in (*named, ssl.get_default_verify_paths().cafile, *_CA_FILES):
+        if path and Path(path).is_file():
+            return path
+    return ""
+
+
+def proxy() -> tuple[str, str]:
+    """Return proxy and exceptions from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (lower case wins, as in curl)."""
+    environ = os.environ
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        if environ.get(name):
+            exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+            # Loopback never goes through a proxy: test servers and local models live there.
+            return environ[name], ",".join(filter(None, (exceptions, "localhost", "127.0.0.1", "::1")))
+    return "", ""

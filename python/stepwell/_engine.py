@@ -1,0 +1,368 @@
+"""The engine: opens a store, starts runs, waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import hashlib
+import json
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from stepwell import _codec, _config
+from stepwell._errors import InputError, NotFoundError, RunCancelled, RunFailed, WorkflowError
+from stepwell._types import Duration, RunStatus, duration_ms, run_name
+from stepwell._workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from stepwell._batch import Batch
+
+R = TypeVar("R")
+_IN_FLIGHT_DEFAULT = 1000
+
+
+class Run(Generic[R]):
+    """A started run. `await run`, or `run.result(timeout=30)`; both raise RunFailed when it failed."""
+
+    def __init__(self, engine: Engine, flow: Workflow[..., Any], run: int, *, is_new: bool) -> None:
+        self._engine = engine
+        self._flow = flow
+        self._run = run
+        #: False when the key was known and this is the run that had it.
+        self.is_new = is_new
+
+    @property
+    def id(self) -> str:
+        """The run's name, e.g. `r_1a2b3c`."""
+        return run_name(self._run)
+
+    def status(self) -> RunStatus:
+        """Where the run stands now."""
+        return RunStatus(self._engine._row(self._run)[1])  # noqa: SLF001
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result, up to `timeout` seconds (None: without end), without holding the GIL.
+
+        Raises WaitTimeout, RunFailed or RunCancelled.
+        """
+        wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
+        _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
+        return self._value(status, payload)
+
+    def cancel(self) -> None:
+        """End the run as cancelled, its calls in flight included. Nothing happens if it has ended."""
+        self._engine._core.cancel(self._run)  # noqa: SLF001
+
+    def _value(self, status: int, payload: bytes) -> R:
+        if status == RunStatus.SUCCEEDED:
+            return _codec.decode(payload, self._flow.returns, f"result of run {self.id}")  # type: ignore[no-any-return]
+        raise run_error(self._run, status, payload)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the result on the caller's event loop."""
+        future = self._engine._watch(self._run)  # noqa: SLF001
+        status, payload = yield from future.__await__()
+        return self._value(status, payload)
+
+    def __repr__(self) -> str:
+        """Name workflow, run and status."""
+        try:
+            status = self.status().name.lower()
+        except WorkflowError:
+            status = "unknown"
+        return f"<run {self.id} of {self._flow.name}: {status}>"
+
+
+def run_error(run: int, status: int, payload: bytes) -> WorkflowError:
+    """Build the exception for a run that ended without a result."""
+    error = _codec.decode_error(payload)
+    message = error.get("message", "no message was recorded")
+    if status == RunStatus.CANCELLED:
+        return RunCancelled("SW-E1006", message, error=error, run_id=run_name(run))
+    kind = error.get("type")
+    return RunFailed(
+        error.get("code", "SW-E2002" if kind is None else "SW-E2000"),
+        f"run {run_name(run)} failed: {kind}: {message}" if kind else f"run {run_name(run)} failed: {message}",
+        error=error,
+        hint=error.get("hint", ""),
+        run_id=run_name(run),
+    )
+
+
+class Engine:
+    """A durable engine over one store. Use it as a context manager, or call `close`.
+
+    `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
+    disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
+    One process owns a file; a second engine on it is refused (ConflictError SW-E1101).
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        durability: str = "full",
+        workflows: Iterable[Workflow[..., Any]] = (),
+        lease: Duration = "30s",
+    ) -> None:
+        from stepwell import _core
+        from stepwell._worker import Worker
+
+        if durability not in ("full", "relaxed"):
+            raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
+        self.path = _config.store_path(path)
+        proxy, no_proxy = _config.proxy()
+        self._core = _core.Runtime.open(
+            self.path,
+            durable=durability == "full",
+            lease_ms=duration_ms(lease, "lease"),
+            ca_bundle=_config.ca_bundle(),
+            proxy=proxy,
+            no_proxy=no_proxy,
+        )
+        self._worker = Worker(self._core)
+        self._served: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._futures: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        self._next_ticket = 1
+        self._group = self._worker.open_group(self._on_items)
+        _open_engines.add(self)
+        for flow in workflows:
+            self.serve(flow)
+
+    # -- running --------------------------------------------------------------------------------------------------------
+
+    def serve(self, flow: Workflow[..., Any], *, concurrency: int = _IN_FLIGHT_DEFAULT, queue: str | None = None) -> None:
+        """Let this engine run `flow`, at most `concurrency` at once; runs left by an earlier process go on.
+
+        `start` and `map` do it by themselves.
+        """
+        if not isinstance(flow, Workflow):
+            raise InputError(
+                "SW-E2001", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
+            )
+        name = queue or flow.name
+        with self._lock:
+            if self._served.get(name) == concurrency and self._worker.flows.get(flow.name) is flow:
+                return
+            self._worker.flows[flow.name] = flow
+            self._served[name] = concurrency
+        self._core.serve(name, concurrency)
+
+    def start(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]:
+        """Start a run and return once it is durable.
+
+        With a `key`, the same key and the same input give the same run; another input raises ConflictError SW-E1201.
+        """
+        if flow.name not in self._served:
+            self.serve(flow)
+        answer = self._core.start([start_request(flow, value, key)])[0]
+        return self._started(flow, answer)
+
+    async def astart(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]:
+        """Start a run without blocking the caller's event loop."""
+        if flow.name not in self._served:
+            self.serve(flow)
+        ticket, future = self._future()
+        self._core.start_async([start_request(flow, value, key)], ticket)
+        answers = await future
+        return self._started(flow, answers[0])
+
+    def start_many(
+        self, flow: Workflow[..., R], values: Iterable[Any], *, keys: Iterable[str] | None = None
+    ) -> list[Run[R]]:
+        """Start many runs with one commit for each 500 of them; durable when it returns."""
+        self.serve(flow)
+        values = list(values)
+        names = list(keys) if keys is not None else [None] * len(values)
+        runs: list[Run[R]] = []
+        for begin in range(0, len(values), 500):
+            requests = [start_request(flow, v, k) for v, k in zip(values[begin : begin + 500], names[begin : begin + 500], strict=True)]
+            runs.extend(self._started(flow, answer) for answer in self._core.start(requests))
+        return runs
+
+    def map(
+        self,
+        flow: Workflow[..., R],
+        items: Iterable[Any],
+        *,
+        key: str | Callable[[Any], str] | None = None,
+        concurrency: int = 100,
+        name: str | None = None,
+    ) -> Batch[R]:
+        """Run `flow` over `items`, at most `concurrency` at once, and return a Batch: iterable, awaitable, resumable.
+
+        `key` names a field of each item (or is a function of it); with it, items that an earlier process finished are
+        not run again. Items are taken as places become free, so an endless iterator is fine.
+        """
+        from stepwell._batch import Batch
+
+        return Batch(self, flow, items, key=key, concurrency=concurrency, name=name)
+
+    async def amap(self, flow: Workflow[..., R], items: Iterable[Any], **options: Any) -> Batch[R]:
+        """Return `map(...)`; starting happens off the caller's event loop anyway."""
+        return self.map(flow, items, **options)
+
+    # -- looking --------------------------------------------------------------------------------------------------------
+
+    def find(self, flow: Workflow[..., R], key: str) -> Run[R] | None:
+        """Return the run that `key` started, or None."""
+        rows = self._core.find(workflow=flow.name, key=key)
+        return Run(self, flow, rows[0][0], is_new=False) if rows else None
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what the core has counted since it was opened."""
+        counters: Mapping[str, int] = self._core.counters()
+        return counters
+
+    def _row(self, run: int) -> tuple[Any, ...]:
+        rows = self._core.find(run=run)
+        if not rows:
+            raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
+        row: tuple[Any, ...] = rows[0]
+        return row
+
+    # -- plain requests -------------------------------------------------------------------------------------------------
+
+    async def arequest(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        timeout_ms: int = 60_000,
+    ) -> tuple[int, bytes]:
+        """Send one HTTP request through the core, unrecorded; return status and body. Raises StoreError's kin on failure."""
+        ticket, future = self._future()
+        self._send_soon((method, url, headers, body, 10_000, timeout_ms), ticket)
+        return await future  # type: ignore[no-any-return]
+
+    def _send_soon(self, request: tuple[Any, ...], ticket: int) -> None:
+        self._core.send([request], ticket)
+
+    # -- waiting on the caller's event loop -----------------------------------------------------------------------------
+
+    def _future(self) -> tuple[int, asyncio.Future[Any]]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with self._lock:
+            index = self._next_ticket
+            self._next_ticket += 1
+        self._futures[index] = (loop, future)
+        return (self._group << 32) | index, future
+
+    def _watch(self, run: int) -> asyncio.Future[Any]:
+        ticket, future = self._future()
+        self._core.watch(run, ticket)
+        return future
+
+    def _on_items(self, items: list[tuple[Any, ...]]) -> None:
+        """Wake the callers' event loops: one call_soon_threadsafe for each loop and batch. On the pump."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], tuple[Any, ...]]]] = {}
+        for item in items:
+            found = self._futures.pop(item[1] & 0xFFFFFFFF, None)
+            if found is not None:
+                by_loop.setdefault(found[0], []).append((found[1], item))
+        for loop, batch in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, batch)
+
+    def _started(self, flow: Workflow[..., R], answer: tuple[Any, ...]) -> Run[R]:
+        failure, run, attached, _, _ = answer
+        if failure is not None:
+            raise failure_of(failure)
+        return Run(self, flow, run, is_new=not attached)
+
+    # -- the end ----------------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop taking work, give runs in flight `timeout` seconds, commit, stop the threads. Unfinished runs go on when
+        the store is opened again. Idempotent."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        _open_engines.discard(self)
+        self._core.close(int(timeout * 1000))
+        if os.getpid() == _pid:
+            self._worker.close()
+
+    def __enter__(self) -> Engine:
+        """Return the open engine."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close: patient after success, at once after an exception."""
+        self.close(5.0 if kind is None else 0.0)
+
+    def __repr__(self) -> str:
+        """Name the store."""
+        return f"<engine {self.path or 'in memory'}>"
+
+
+def _resolve(batch: list[tuple[asyncio.Future[Any], tuple[Any, ...]]]) -> None:
+    for future, item in batch:
+        if future.done():
+            continue
+        kind = item[0]
+        if kind == 4:  # noqa: PLR2004 - run finished
+            future.set_result((item[3], item[4]))
+        elif kind == 5:  # noqa: PLR2004 - started
+            future.set_result(item[2])
+        elif item[2] is not None:
+            future.set_exception(failure_of(item[2]))
+        else:
+            future.set_result((item[3], item[5]))
+
+
+def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
+    """Build the exception for a failure that came inside a batch."""
+    from stepwell import _errors
+
+    names = {1: "InputError", 2: "NotFoundError", 3: "ConflictError", 4: "BusyError", 5: "WaitTimeout", 9: "ClosedError"}
+    kind: type[WorkflowError] = getattr(_errors, names.get(failure[0], "StoreError"))
+    return kind(failure[1], failure[2])
+
+
+def fingerprint_of(payload: bytes) -> int:
+    """Return 64 bits that tell one payload from another under the same key."""
+    return int.from_bytes(hashlib.blake2b(payload, digest_size=8).digest(), "little")
+
+
+def start_request(
+    flow: Workflow[..., Any], value: Any, key: str | None, *, queue: str | None = None, ticket: int = 0
+) -> tuple[Any, ...]:
+    """Return a start in the core's form. Raises InputError for a bad key or an input without a JSON form."""
+    payload = _codec.encode(value, f"input of workflow {flow.name!r}")
+    if key is None:
+        return (flow.name, queue or flow.name, "", 0, payload, ticket)
+    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:  # noqa: PLR2004
+        raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
+    canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
+    return (flow.name, queue or flow.name, key, fingerprint_of(canonical), payload, ticket)
+
+
+_pid = os.getpid()
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for engine in list(_open_engines):
+        engine.close(0.0)
+
+
+def _after_fork() -> None:
+    global _pid  # noqa: PLW0603 - a forked child is another process; its engines are the parent's
+    _open_engines.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_after_fork)

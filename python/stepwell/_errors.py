@@ -1,0 +1,113 @@
+"""The error tree. Catch wide (`WorkflowError`) or narrow.
+
+    WorkflowError                    everything Stepwell raises; has .code ("SW-E2101"), .hint, .run_id
+    |-- InputError                   what you passed in is wrong; repeating it cannot help
+    |-- NotFoundError                no such run, key or file
+    |-- ConflictError                the key is taken by another payload, the file by another engine
+    |-- BusyError                    a bounded queue is full; try again later
+    |-- WaitTimeout (TimeoutError)   a wait ended; the run goes on
+    |-- ClosedError                  the engine is closed, or this is a forked child
+    |-- StoreError                   disk trouble; nothing acknowledged is lost
+    |-- FencedError                  another engine drives the run now
+    |-- LlmError                     a model call cannot be made (key, package, model name)
+    `-- RunError                     a run or a step ended without a value; has .error
+        |-- RunFailed
+        |-- RunCancelled
+        `-- StepFailed               raised inside a workflow, after the last attempt
+
+`stepwell explain CODE` tells more about each code, offline.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class WorkflowError(Exception):
+    """Base of all errors. `code` never changes its meaning; `hint` says how to fix it."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        got: object = None,
+        expected: object = None,
+        loc: str = "",
+        run_id: str = "",
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.got = got
+        self.expected = expected
+        self.loc = loc
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        """Return the message with the lines that help: place, seen, expected, fix."""
+        lines = [f"{self.code} {self.message}"]
+        for label, value in (("at", self.loc), ("run", self.run_id), ("got", self.got), ("expected", self.expected)):
+            if value not in (None, ""):
+                lines.append(f"  {label:<9} {value}")
+        if self.hint:
+            lines.append(f"  {'fix':<9} {self.hint}")
+        return "\n".join(lines)
+
+
+class InputError(WorkflowError):
+    """What was passed in is wrong; repeating it cannot help."""
+
+
+class NotFoundError(WorkflowError):
+    """There is no such run, key or file."""
+
+
+class ConflictError(WorkflowError):
+    """The key is taken by another payload, or the file by another engine."""
+
+
+class BusyError(WorkflowError):
+    """A bounded queue is full; nothing was accepted; try again later."""
+
+
+class WaitTimeout(WorkflowError, TimeoutError):
+    """A wait ended before the run did. The run goes on."""
+
+
+class ClosedError(WorkflowError):
+    """The engine is closed, or this process was forked from the one that opened it."""
+
+
+class StoreError(WorkflowError):
+    """The store could not read or write. Nothing that was acknowledged is lost."""
+
+
+class FencedError(WorkflowError):
+    """This engine lost the run's lease; its write was refused."""
+
+
+class LlmError(WorkflowError):
+    """A model call cannot be made as asked."""
+
+
+class RunError(WorkflowError):
+    """A run or a step ended without a value. `error` is what was recorded: type, message, traceback."""
+
+    def __init__(self, code: str, message: str, *, error: dict[str, Any] | None = None, **more: Any) -> None:
+        super().__init__(code, message, **more)
+        self.error = error or {}
+
+
+class RunFailed(RunError):
+    """The run raised, or was given up."""
+
+
+class RunCancelled(RunError):
+    """Somebody cancelled the run."""
+
+
+class StepFailed(RunError):
+    """A step failed for good. Raised inside the workflow, live and on replay alike."""

@@ -1,0 +1,81 @@
+"""Small public values: durations, retry policies, run statuses."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from stepwell._errors import InputError
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+Duration = str | timedelta
+
+
+def duration_ms(value: Duration, what: str = "duration") -> int:
+    """Turn `"30s"`, `"5m"`, `"1h30m"` or a timedelta into whole milliseconds.
+
+    Raises InputError SW-E1010 for anything else, negative and zero durations included.
+    """
+    if isinstance(value, timedelta):
+        ms = int(value.total_seconds() * 1000)
+    elif isinstance(value, str) and _DURATION.sub("", value.strip()) == "" and value.strip():
+        ms = int(sum(float(number) * _UNITS_MS[unit] for number, unit in _DURATION.findall(value)))
+    else:
+        ms = 0
+    if ms <= 0:
+        raise InputError(
+            "SW-E1010",
+            f"{what} is not a positive duration",
+            got=repr(value),
+            expected='a string such as "30s", "5m", "1h30m", "250ms", or a timedelta',
+        )
+    return ms
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed attempt is tried again. Delays are drawn from 0 to min(cap, base * 2^n) (full jitter).
+
+    A step is retried on any exception but those in `give_up_on`; a call by the kind of its failure.
+    """
+
+    max_attempts: int = 3
+    base: Duration = "500ms"
+    cap: Duration = "30s"
+    max_elapsed: Duration = "10m"
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that could never run."""
+        if not 1 <= self.max_attempts <= 1000:
+            raise InputError("SW-E1011", "Retry.max_attempts is out of range", got=self.max_attempts, expected="1 to 1000")
+        self.to_core()
+
+    def to_core(self) -> tuple[int, int, int, int]:
+        """Return the policy in the core's form: attempts, base, cap and elapsed in milliseconds."""
+        return (
+            self.max_attempts,
+            duration_ms(self.base, "Retry.base"),
+            duration_ms(self.cap, "Retry.cap"),
+            duration_ms(self.max_elapsed, "Retry.max_elapsed"),
+        )
+
+
+class RunStatus(enum.IntEnum):
+    """Where a run stands; from SUCCEEDED on it never changes again. The numbers are those of the core."""
+
+    QUEUED = 0
+    RUNNING = 1
+    SUCCEEDED = 2
+    FAILED = 3
+    CANCELLED = 4
+    DEAD = 5
+
+
+def run_name(run: int) -> str:
+    """Return a run id as people see it."""
+    return f"r_{run:x}"

@@ -1,0 +1,277 @@
+"""The worker: takes batches of tasks from the core, runs user code, hands batches of reports back.
+
+Threads: the pump (blocks in `poll` without the GIL), one event loop for async workflows, a small pool for plain ones.
+C++ never calls Python; Python pulls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stepwell import _codec
+from stepwell._activation import RUN_FAILED, RUN_SUCCEEDED, Activation
+from stepwell._errors import ClosedError, RunCancelled
+from stepwell._workflow import current_activation, current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell._workflow import Workflow
+
+_log = logging.getLogger("stepwell")
+
+# ItemKind of the core.
+_ACTIVATE, _STEP_ANSWER, _ATTEMPT, _STOP, _RUN_FINISHED, _STARTED, _HTTP = range(7)
+_POLL_COUNT_MAX = 1024
+_REPORTS_HELD_MAX = 64
+# A plain workflow slower than this hands in its result at once; quick ones share a batch.
+_QUICK_NS = 200_000
+_POOL_THREADS_MAX = 32
+
+Group = "Callable[[list[tuple[Any, ...]]], None]"
+
+
+class Worker:
+    """Runs the workflows of one engine. Started on first need, stopped by `close`."""
+
+    def __init__(self, core: Any) -> None:
+        self.core = core
+        self.flows: dict[str, Workflow[..., Any]] = {}
+        self.active: dict[int, Activation] = {}
+        self.groups: dict[int, Callable[[list[tuple[Any, ...]]], None]] = {}
+        self.loop = asyncio.new_event_loop()
+        self._outgoing: list[tuple[Any, ...]] = []
+        self._is_flush_due = False
+        self._next_group = 1
+        self._lock = threading.Lock()
+        self._pool = _Pool(self)
+        self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
+        self._pump_thread = threading.Thread(target=self._pump, name="stepwell-pump", daemon=True)
+        self._loop_thread.start()
+        self._pump_thread.start()
+
+    # -- groups: who wants to hear of which tickets -----------------------------------------------------------------
+
+    def open_group(self, on_items: Callable[[list[tuple[Any, ...]]], None]) -> int:
+        """Return a ticket range: items with ticket >> 32 equal to it go to `on_items`, batch by batch, on the pump."""
+        with self._lock:
+            group = self._next_group
+            self._next_group += 1
+        self.groups[group] = on_items
+        return group
+
+    def close_group(self, group: int) -> None:
+        """Forget a ticket range."""
+        self.groups.pop(group, None)
+
+    # -- reports ----------------------------------------------------------------------------------------------------
+
+    def report_soon(self, report: tuple[Any, ...]) -> None:
+        """Hand in a report with the others of this turn of the event loop. Event loop thread only."""
+        self._outgoing.append(report)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self.loop.call_soon(self._flush)
+
+    def report_now(self, report: tuple[Any, ...]) -> None:
+        """Hand in a report. Any thread."""
+        self.core.complete([report])
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        reports, self._outgoing = self._outgoing, []
+        with contextlib.suppress(ClosedError):
+            self.core.complete(reports)
+
+    # -- the pump ---------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while True:
+            try:
+                items = self.core.poll(_POLL_COUNT_MAX, -1)
+                self._route(items)
+            except ClosedError:
+                break
+            except Exception:  # pragma: no cover - our own bug; the pump must go on
+                _log.exception("stepwell: the pump met an unexpected error")
+        self._pool.stop()
+
+    def _route(self, items: list[tuple[Any, ...]]) -> None:
+        on_loop: list[tuple[Any, ...]] = []
+        plain: list[Activation] = []
+        grouped: dict[int, list[tuple[Any, ...]]] = {}
+        active = self.active
+        for item in items:
+            kind = item[0]
+            if kind >= _RUN_FINISHED:
+                grouped.setdefault(item[1] >> 32, []).append(item)
+            elif kind == _ACTIVATE:
+                _, run, name, _, history, token = item
+                activation = Activation(self, run, token, self.flows[name], history)
+                active[run] = activation
+                if activation.flow.is_async:
+                    on_loop.append((activation, item))
+                else:
+                    activation.stop_payload = item[3]
+                    plain.append(activation)
+            else:
+                activation_or_none = active.get(item[1])
+                if activation_or_none is None:
+                    continue
+                if activation_or_none.flow.is_async:
+                    on_loop.append((activation_or_none, item))
+                else:
+                    _apply(activation_or_none, item)
+                    if kind == _STOP:
+                        active.pop(item[1], None)
+        if on_loop:
+            self.loop.call_soon_threadsafe(self._on_loop, on_loop)
+        if plain:
+            self._pool.submit(plain)
+        for group, group_items in grouped.items():
+            on_items = self.groups.get(group)
+            if on_items is not None:
+                on_items(group_items)
+
+    # -- async workflows --------------------------------------------------------------------------------------------
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def _on_loop(self, batch: list[tuple[Any, ...]]) -> None:
+        create_task = self.loop.create_task
+        for activation, item in batch:
+            if item[0] == _ACTIVATE:
+                activation.task = create_task(self._drive(activation, item[3]))
+            else:
+                _apply(activation, item)
+                if item[0] == _STOP:
+                    self.active.pop(item[1], None)
+
+    async def _drive(self, activation: Activation, payload: bytes) -> None:
+        current_activation.set(activation)
+        flow = activation.flow
+        try:
+            if flow.input_name is None:
+                value = await flow.fn()
+            else:
+                value = await flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
+            report = (RUN_SUCCEEDED, activation.run, activation.token, _codec.encode(value, f"result of workflow {flow.name!r}"))
+        except asyncio.CancelledError:
+            if activation.is_stopped:
+                return
+            report = (RUN_FAILED, activation.run, activation.token, _codec.encode_error(RuntimeError("the workflow cancelled itself")))
+        except RunCancelled:
+            return
+        except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
+            report = (RUN_FAILED, activation.run, activation.token, _codec.encode_error(error))
+        self.active.pop(activation.run, None)
+        self.report_soon(report)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop the threads; the core is closed already, so the pump has ended or will at once."""
+        self._pump_thread.join(timeout=10)
+        for activation in list(self.active.values()):
+            self.loop.call_soon_threadsafe(activation.stop, b"{}")
+        self.loop.call_soon_threadsafe(self._stop_loop)
+        self._loop_thread.join(timeout=10)
+        if not self._loop_thread.is_alive():
+            self.loop.close()
+
+    def _stop_loop(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        waiter = asyncio.gather(*tasks, return_exceptions=True)
+        waiter.add_done_callback(lambda _: self.loop.stop())
+
+
+def _apply(activation: Activation, item: tuple[Any, ...]) -> None:
+    kind = item[0]
+    if kind == _STEP_ANSWER:
+        activation.deliver(item[2], (True, item[3], item[4], 0))
+    elif kind == _ATTEMPT:
+        activation.deliver(item[2], (False, False, b"", item[3]))
+    else:
+        activation.stop(item[2] if len(item) > 2 else b"{}")  # noqa: PLR2004
+
+
+class _Pool:
+    """Threads for plain workflows. They take from one line; quick ones share a batch of reports."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._line: deque[Activation | None] = deque()
+        self._ready = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._idle_count = 0
+
+    def submit(self, activations: list[Activation]) -> None:
+        """Put activations in line and see that somebody works on them. Pump thread only."""
+        self._line.extend(activations)
+        if self._idle_count == 0 and len(self._threads) < _POOL_THREADS_MAX:
+            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._ready.release()
+
+    def stop(self) -> None:
+        """Let the threads end once the line is empty."""
+        self._line.extend([None] * len(self._threads))
+        self._ready.release(max(1, len(self._threads)))
+
+    def _serve(self) -> None:
+        held: list[tuple[Any, ...]] = []
+        line, worker = self._line, self._worker
+        while True:
+            try:
+                activation = line.popleft()
+            except IndexError:
+                self._hand_in(held)
+                self._idle_count += 1
+                self._ready.acquire()
+                self._idle_count -= 1
+                continue
+            if activation is None:
+                self._hand_in(held)
+                return
+            began = time.perf_counter_ns()
+            report = self._drive(activation)
+            worker.active.pop(activation.run, None)
+            if report is not None:
+                held.append(report)
+            if len(held) >= _REPORTS_HELD_MAX or time.perf_counter_ns() - began > _QUICK_NS:
+                self._hand_in(held)
+
+    def _hand_in(self, held: list[tuple[Any, ...]]) -> None:
+        if held:
+            with contextlib.suppress(ClosedError):
+                self._worker.core.complete(held)
+            held.clear()
+
+    def _drive(self, activation: Activation) -> tuple[Any, ...] | None:
+        flow = activation.flow
+        payload, activation.stop_payload = activation.stop_payload, b""
+        token = current_activation.set(activation)
+        try:
+            if flow.input_name is None:
+                value = flow.fn()
+            else:
+                value = flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
+            return (RUN_SUCCEEDED, activation.run, activation.token, _codec.encode(value, f"result of workflow {flow.name!r}"))
+        except RunCancelled:
+            return None
+        except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
+            return (RUN_FAILED, activation.run, activation.token, _codec.encode_error(error))
+        finally:
+            current_activation.reset(token)
+            current_scope.set("")

@@ -1,0 +1,180 @@
+"""Workflows and steps: ordinary functions with a name, callable without an engine.
+
+Inside a run, a step is recorded once under its identity: scope (the branch of `gather` it stands in), name, occurrence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from stepwell._errors import InputError
+from stepwell._types import Duration, Retry, duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stepwell._activation import Activation
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The run that the present code belongs to; None outside of one.
+current_activation: ContextVar[Activation | None] = ContextVar("stepwell_activation", default=None)
+#: The branch of `gather` that the present code stands in, as a prefix of step identities.
+current_scope: ContextVar[str] = ContextVar("stepwell_scope", default="")
+
+_NO_RETRY = Retry(max_attempts=1)
+
+
+def _hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """Return annotations, or none of them when they name things that do not exist at run time."""
+    import typing
+
+    try:
+        return typing.get_type_hints(fn)
+    except Exception:  # noqa: BLE001 - an unresolvable hint only means plain JSON
+        return {}
+
+
+class Step(Generic[P, R]):
+    """A function whose result is recorded when a run calls it. Outside of a run it is just the function."""
+
+    def __init__(self, fn: Callable[P, R], *, name: str | None, retry: Retry | None, timeout: Duration | None) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name or fn.__name__
+        self.retry = retry or _NO_RETRY
+        self.retry_core = self.retry.to_core()
+        self.timeout_s = None if timeout is None else duration_ms(timeout, "timeout") / 1000
+        self.is_async = inspect.iscoroutinefunction(fn)
+
+    @functools.cached_property
+    def returns(self) -> Any:
+        """The annotation of the result; Any without one."""
+        return _hints_of(self.fn).get("return", Any)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function; inside a run, record its result or answer from the history."""
+        activation = current_activation.get()
+        if activation is None:
+            return self.fn(*args, **kwargs)
+        if self.is_async:
+            return activation.run_async_step(self, args, kwargs)  # type: ignore[return-value]
+        return activation.run_sync_step(self, args, kwargs)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        """Name the step."""
+        return f"<step {self.name}>"
+
+
+class Workflow(Generic[P, R]):
+    """A function of one input that a run executes. Outside of a run it is just the function."""
+
+    def __init__(self, fn: Callable[P, R], *, name: str | None) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name or fn.__name__
+        self.is_async = inspect.iscoroutinefunction(fn)
+        parameters = list(inspect.signature(fn).parameters.values())
+        required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if len(required) > 1:
+            raise InputError(
+                "SW-E2003",
+                f"workflow {self.name!r} takes {len(required)} inputs",
+                expected="one input (or none)",
+                hint="put the inputs into one dataclass, pydantic model or dict",
+            )
+        self.input_name = parameters[0].name if parameters else None
+
+    @functools.cached_property
+    def _hints(self) -> dict[str, Any]:
+        return _hints_of(self.fn)
+
+    @property
+    def takes(self) -> Any:
+        """The annotation of the input; Any without one."""
+        return self._hints.get(self.input_name, Any) if self.input_name else Any
+
+    @property
+    def returns(self) -> Any:
+        """The annotation of the result; Any without one."""
+        return self._hints.get("return", Any)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function directly; nothing is recorded but what a surrounding run records."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Name the workflow."""
+        return f"<workflow {self.name}>"
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+) -> Any:
+    """Make a function a step: inside a run its result is recorded once and never computed again.
+
+    `retry` says how often a raising attempt is tried again (default: not), `timeout` how long one attempt may take.
+    Use it bare (`@step`) or with options (`@step(retry=Retry(5), timeout="30s")`).
+    """
+    if fn is not None:
+        return Step(fn, name=name, retry=retry, timeout=timeout)
+    return lambda inner: Step(inner, name=name, retry=retry, timeout=timeout)
+
+
+@overload
+def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(*, name: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(fn: Callable[P, R] | None = None, /, *, name: str | None = None) -> Any:
+    """Make a function a workflow: `engine.start(flow, x)` runs it durably.
+
+    After a crash it runs again from the top and recorded steps answer from the history, so whatever is not a step must
+    give the same answer each time. `name` is what runs are stored under (default: the function's name).
+    """
+    if fn is not None:
+        return Workflow(fn, name=name)
+    return lambda inner: Workflow(inner, name=name)
+
+
+async def gather(*branches: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    """Run awaitables side by side and return their results in order, as `asyncio.gather` does, replayable.
+
+    All branches finish before the first failure (by position) is raised, so that a replay sees the same order.
+    """
+    activation = current_activation.get()
+    if activation is None:
+        return list(await asyncio.gather(*branches, return_exceptions=return_exceptions))
+    scope = activation.identify("gather")
+
+    async def run_branch(index: int, branch: Awaitable[Any]) -> Any:
+        current_scope.set(f"{scope}/{index}/")
+        return await branch
+
+    tasks = [asyncio.ensure_future(run_branch(index, branch)) for index, branch in enumerate(branches)]
+    try:
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        raise
+    if not return_exceptions:
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+    return list(results)
