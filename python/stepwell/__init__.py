@@ -61,7 +61,7 @@ _WHERE = {
     "gather": "_workflow",
     "llm": "",
     "step": "_workflow",
-    "triage": "triage",
+    "triage": "",
     "workflow": "_workflow",
 }
 

@@ -20,8 +20,8 @@ RUN_SUCCEEDED, RUN_FAILED, STEP_SUCCEEDED, STEP_FAILED, CALL = range(5)
 # EventKind of the core.
 _EVENT_SUCCEEDED, _EVENT_FAILED, _EVENT_ATTEMPT_FAILED = 1, 2, 3
 
-# What the core answers to a report: ("done", ok, payload) or ("again", attempt).
-Answer = tuple[bool, bool, bytes, int]  # is_final, ok, payload, next attempt
+# What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one.
+Answer = tuple[bool, bool, bytes, int]
 
 
 class Activation:
@@ -67,7 +67,7 @@ class Activation:
         kind, attempt, _, payload, _ = event
         if kind == _EVENT_ATTEMPT_FAILED:
             return None, attempt + 1
-        return (True, kind == _EVENT_SUCCEEDED, payload, 0), attempt
+        return (True, kind == _EVENT_SUCCEEDED, payload, attempt), attempt
 
     async def run_async_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an async step, retrying as the core says, and return what was recorded."""
@@ -110,32 +110,35 @@ class Activation:
         return self._value(step, name, answer, value)
 
     def _value(self, step: Step[..., Any], name: str, answer: Answer, live: Any) -> Any:
-        _, ok, payload, _ = answer
+        _, ok, payload, attempts = answer
         if not ok:
-            raise step_failed(self.run, name, payload)
+            raise step_failed(self.run, name, payload, attempts)
         if live is not None:
             return _codec.same_as_replayed(live, payload, step.returns)
         return _codec.decode(payload, step.returns, f"recorded result of step {name!r}")
 
-    async def call(self, name: str, request: tuple[Any, ...]) -> bytes:
-        """Have the core make a call and return the recorded body. `request` is the tail of the core's report."""
+    async def call(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+        """Have the core make a call and return the recorded body and the attempts it took.
+
+        `request` is the tail of the core's report.
+        """
         step = self.identify(name)
         answer, _ = self.recorded(step)
         if answer is None:
             answer = await self.expect(step, (CALL, self.run, self.token, step, *request))
         if not answer[1]:
-            raise step_failed(self.run, step, answer[2])
-        return answer[2]
+            raise step_failed(self.run, step, answer[2], answer[3])
+        return answer[2], answer[3]
 
-    def call_blocking(self, name: str, request: tuple[Any, ...]) -> bytes:
+    def call_blocking(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
         step = self.identify(name)
         answer, _ = self.recorded(step)
         if answer is None:
             answer = self.expect_blocking(step, (CALL, self.run, self.token, step, *request))
         if not answer[1]:
-            raise step_failed(self.run, step, answer[2])
-        return answer[2]
+            raise step_failed(self.run, step, answer[2], answer[3])
+        return answer[2], answer[3]
 
     def expect(self, step: str, report: tuple[Any, ...]) -> asyncio.Future[Answer]:
         """Hand in a report and return the future of its answer."""
@@ -244,9 +247,10 @@ def _in_time(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     return value
 
 
-def step_failed(run: int, step: str, payload: bytes) -> StepFailed:
+def step_failed(run: int, step: str, payload: bytes, attempts: int) -> StepFailed:
     """Build the exception for a step that was recorded as failed."""
     error = _codec.decode_error(payload)
+    error.setdefault("attempts", attempts)
     kind = error.get("type")
     message = error.get("message", "no message was recorded")
     text = f"step {step!r} failed: {kind}: {message}" if kind else f"step {step!r} failed: {message}"

@@ -87,7 +87,7 @@ def run_error(run: int, status: int, payload: bytes) -> WorkflowError:
         return RunCancelled("SW-E1006", message, error=error, run_id=run_name(run))
     kind = error.get("type")
     return RunFailed(
-        error.get("code", "SW-E2002" if kind is None else "SW-E2000"),
+        error.get("code", "SW-E2000"),
         f"run {run_name(run)} failed: {kind}: {message}" if kind else f"run {run_name(run)} failed: {message}",
         error=error,
         hint=error.get("hint", ""),
@@ -146,7 +146,7 @@ class Engine:
         """
         if not isinstance(flow, Workflow):
             raise InputError(
-                "SW-E2001", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
+                "SW-E2005", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
             )
         name = queue or flow.name
         with self._lock:
@@ -244,6 +244,32 @@ class Engine:
         ticket, future = self._future()
         self._send_soon((method, url, headers, body, 10_000, timeout_ms), ticket)
         return await future  # type: ignore[no-any-return]
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        timeout_ms: int = 60_000,
+    ) -> tuple[int, bytes]:
+        """Send one HTTP request through the core from plain code, waiting without the GIL."""
+        ready = threading.Event()
+        answer: list[tuple[Any, ...]] = []
+
+        def on_items(items: list[tuple[Any, ...]]) -> None:
+            answer.extend(items)
+            ready.set()
+
+        group = self._worker.open_group(on_items)
+        self._core.send([(method, url, headers, body, 10_000, timeout_ms)], group << 32)
+        ready.wait()
+        self._worker.close_group(group)
+        _, _, failure, status, _, content, _ = answer[0]
+        if failure is not None:
+            raise failure_of(failure)
+        return status, content
 
     def _send_soon(self, request: tuple[Any, ...], ticket: int) -> None:
         self._core.send([request], ticket)
@@ -346,7 +372,9 @@ def start_request(
         return (flow.name, queue or flow.name, "", 0, payload, ticket)
     if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:  # noqa: PLR2004
         raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
-    canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
+    canonical = payload
+    if b"{" in payload:  # the order of an object's members makes no other request
+        canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
     return (flow.name, queue or flow.name, key, fingerprint_of(canonical), payload, ticket)
 
 

@@ -198,7 +198,7 @@ class Worker:
 def _apply(activation: Activation, item: tuple[Any, ...]) -> None:
     kind = item[0]
     if kind == _STEP_ANSWER:
-        activation.deliver(item[2], (True, item[3], item[4], 0))
+        activation.deliver(item[2], (True, item[3], item[4], item[5]))
     elif kind == _ATTEMPT:
         activation.deliver(item[2], (False, False, b"", item[3]))
     else:

@@ -1,0 +1,130 @@
+"""The command line: `stepwell triage`, `stepwell demo`, `stepwell explain`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run the same command to go on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepwell._errors import InputError, LlmError, WorkflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EXIT_FAILED, _EXIT_INPUT, _EXIT_STOPPED = 1, 2, 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stepwell", description="Durable AI workflows and ticket triage.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    triage = commands.add_parser("triage", help="label every row of a CSV, JSONL or Parquet file; resumable")
+    triage.add_argument("file", metavar="FILE", help="the tickets")
+    triage.add_argument("--labels", required=True, help="comma-separated names, or @FILE with one a line")
+    triage.add_argument("--model", default="local", help='"local" (no key), or provider:model (default: local)')
+    triage.add_argument("--base-url", help="an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1")
+    triage.add_argument("--text-columns", help="comma-separated columns that hold the text (default: guessed)")
+    triage.add_argument("--gold", metavar="COLUMN", help="the column with right labels: adds accuracy to the report")
+    triage.add_argument("--id", dest="id_column", metavar="COLUMN", help="a column whose values must be unique")
+    triage.add_argument("--out", required=True, help="where the labelled rows go (.csv, .jsonl, .parquet)")
+    triage.add_argument("--report", help="where the HTML report goes (default: beside --out)")
+    triage.add_argument("--store", default=str(Path(".stepwell") / "triage.db"), help="the store's file")
+    triage.add_argument("--concurrency", type=int, default=200, help="calls in flight at most (default: 200)")
+    triage.add_argument("--durability", choices=("full", "relaxed"), default="full", help="full also survives power cuts")
+    triage.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
+    demo = commands.add_parser("demo", help="label 240 sample tickets: no key, no network")
+    demo.add_argument("--folder", default="stepwell-demo", help="where results and report go (default: stepwell-demo)")
+    explain = commands.add_parser("explain", help="tell more about an error code, offline")
+    explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _triage(args: argparse.Namespace) -> int:
+    from stepwell.triage import _job
+
+    if args.concurrency < 1:
+        raise InputError("SW-E1014", "concurrency must be at least 1", got=args.concurrency)
+    report = args.report or str(Path(args.out).with_suffix(".report.html"))
+    job = _job.prepare(
+        args.file,
+        labels=args.labels,
+        model=args.model,
+        base_url=args.base_url,
+        text_columns=args.text_columns.split(",") if args.text_columns else None,
+        gold=args.gold,
+        id_column=args.id_column,
+        out=args.out,
+        store=args.store,
+        concurrency=args.concurrency,
+        durability=args.durability,
+    )
+    result = _job.run(job, quiet=args.quiet)
+    out, page = _job.finish(result, args.out, report)
+    if not args.quiet:
+        print(result.report)
+        print(f"results  {out}\nreport   {page}")
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from importlib.resources import as_file, files
+
+    folder = Path(args.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with as_file(files("stepwell") / "demo" / "tickets.csv") as tickets:
+        print(f"labelling {tickets.name} with the local model: no key, no network, nothing leaves this machine")
+        command = ["triage", str(tickets), "--labels", "Billing,Technical,Account,Shipping,General", "--model", "local"]
+        command += ["--text-columns", "subject,body", "--gold", "queue", "--id", "id"]
+        command += ["--out", str(folder / "labelled.csv"), "--report", str(folder / "report.html")]
+        command += ["--store", str(folder / "demo.db")]
+        code = main(command)
+    if code == 0:
+        print("\nopen the report in a browser; run the demo again and it finds every ticket already done")
+        print('with a model of yours:  stepwell triage FILE --labels A,B,C --model openai:gpt-4o-mini --out out.csv')
+    return code
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from stepwell._codes import explain
+
+    print(explain(args.code))
+    return 0
+
+
+def _version(_: argparse.Namespace) -> int:
+    from stepwell import __version__
+
+    print(f"stepwell {__version__}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    command = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}.get(args.command or "")
+    if command is None:
+        parser.print_help()
+        return _EXIT_INPUT
+    try:
+        return command(args)
+    except KeyboardInterrupt:
+        print("\nstopped; what was done is kept. Run the same command to go on.", file=sys.stderr)
+        return _EXIT_STOPPED
+    except (InputError, LlmError) as error:
+        print(f"{error}\n  more      stepwell explain {error.code}", file=sys.stderr)
+        return _EXIT_INPUT
+    except WorkflowError as error:
+        print(f"{error}\n  more      stepwell explain {error.code}", file=sys.stderr)
+        return _EXIT_FAILED
+    except BrokenPipeError:  # the reader of our output has gone; nothing of the job is lost
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Every code a user can meet: title, cause, fix. `stepwell explain CODE` reads it, offline."""
+
+from __future__ import annotations
+
+import difflib
+
+from stepwell._errors import NotFoundError
+
+_CORE: dict[str, tuple[str, str, str]] = {
+    "SW-E1000": ("internal error", "Something happened that should not be possible.", "Report it with the full text."),
+    "SW-E1001": ("engine closed", "The engine was closed, or is being closed.", "Open an engine and ask again."),
+    "SW-E1002": (
+        "forked process",
+        "Threads do not survive a fork, so a child cannot use its parent's engine.",
+        "Open an engine of its own in the child, after the fork.",
+    ),
+    "SW-E1003": ("busy", "A bounded queue inside the engine is full.", "Wait a moment and try again, or start fewer at once."),
+    "SW-E1004": ("wait timed out", "The run did not end in the time given. It goes on.", "Wait longer, or ask again later."),
+    "SW-E1005": ("no such run", "The store holds no run of this name.", "Check the name and that it is the right store."),
+    "SW-E1006": ("run cancelled", "Somebody cancelled the run.", "Start a new run if it is still wanted."),
+    "SW-E1007": ("lease lost", "Another engine drives the run now.", "Nothing: the other engine's result counts."),
+    "SW-E1008": (
+        "run crashed too often",
+        "The run was taken up many times and its process died each time.",
+        "Look at what its input does to the workflow, then start it under a new key.",
+    ),
+    "SW-E1010": ("bad duration", "A duration was neither text such as 30s nor a timedelta, or not positive.", "Write 30s, 5m or 1h30m."),
+    "SW-E1011": ("bad retry policy", "The number of attempts is out of range.", "Use 1 to 1000."),
+    "SW-E1012": ("unknown durability", "Only two kinds exist.", 'Use "full" or "relaxed".'),
+    "SW-E1013": ("bad store path", "The store's path cannot be a store.", "Name a file in a folder that can be written."),
+    "SW-E1014": ("bad concurrency", "At least one at a time is needed.", "Use 1 or more."),
+    "SW-E1101": (
+        "store in use",
+        "Another engine has this file open. One process owns a file.",
+        "Close the other engine (its process id is in the message), or use another file.",
+    ),
+    "SW-E1102": ("store cannot be opened", "The file is missing, not readable, or not a Stepwell store.", "Check path and permissions."),
+    "SW-E1103": ("store of another version", "The file was written by a newer Stepwell.", "Upgrade, or use another file."),
+    "SW-E1104": (
+        "disk trouble",
+        "A read or write failed. The store stops acknowledging; what it had acknowledged is kept.",
+        "Free space or mend the disk, then open the store again.",
+    ),
+    "SW-E1201": (
+        "key taken by another input",
+        "A key names one run: the same key with another input would be two runs.",
+        "Use another key, or the same input.",
+    ),
+    "SW-E1202": ("bad key", "A key is 1 to 255 printable characters.", "Use an id such as the ticket's."),
+    "SW-E1203": ("payload too large", "One value may have 32 MiB at most.", "Store the bytes elsewhere and pass a reference."),
+    "SW-E1210": ("value has no JSON form", "Values are kept as JSON, never pickled.", "Return models, dataclasses or plain values."),
+    "SW-E1211": ("value does not fit its type", "The recorded JSON is not what the annotation says.", "Check the annotation."),
+    "SW-E1301": ("bad URL", "The URL is not http(s) or holds a user name.", "Write http(s)://host[:port]/path."),
+    "SW-E1302": ("no connection", "The host has no address, or refused the connection.", "Check host and port, and that it runs."),
+    "SW-E1303": ("timeout", "No whole answer came in time.", "Raise the timeout, or ask the server's owner."),
+    "SW-E1304": ("answer too large", "The answer is larger than allowed.", "Ask for less."),
+    "SW-E1305": ("TLS failed", "The certificate or the TLS handshake was refused.", "Check the host name and SSL_CERT_FILE."),
+    "SW-E1306": ("connection broke", "The peer reset, or answered something that is not HTTP.", "Try again; check the URL's scheme."),
+    "SW-E1307": ("refused by the server", "The server answered with an error status.", "Read its words in the message."),
+    "SW-E1308": ("not the answer asked for", "The body is not the JSON that was asked for (often a proxy's HTML).", "Check the URL."),
+    "SW-E2000": ("run failed", "The workflow raised an exception.", "Its traceback is in error['traceback']."),
+    "SW-E2001": ("step failed", "A step raised in its last attempt.", "Its traceback is in error['traceback']."),
+    "SW-E2002": ("step timed out", "One attempt took longer than its timeout.", "Raise the timeout or make the step smaller."),
+    "SW-E2003": ("too many inputs", "A workflow takes one input.", "Put the inputs into one dataclass, model or dict."),
+    "SW-E2004": ("async step in a plain workflow", "A def workflow cannot await.", "Make the workflow async def."),
+    "SW-E2005": ("not a workflow", "The function is not decorated.", "Decorate it with @stepwell.workflow."),
+    "SW-E2101": ("no API key", "The provider wants a key and none was found.", 'Set its variable, or use model="local".'),
+    "SW-E2102": ("bad base URL", "The base URL is not usable.", "Write http(s)://host[:port]/v1."),
+    "SW-E2103": ("unknown model name", "Models are named provider:model.", "Write e.g. openai:gpt-4o-mini, or give base_url."),
+    "SW-E2104": ("key in the wrong place", "Something that looks like a key stands where a name should.", "Move it to its variable and revoke it."),
+    "SW-E2105": ("malformed key", "The key holds spaces or unprintable characters.", "Copy it again."),
+    "SW-E2106": ("bad taxonomy", "Labels must be 2 to 1,000 distinct, non-empty names.", "Correct the list."),
+    "SW-E2107": ("refusal", "The model refused to answer.", "Look at the prompt; refusals are not retried."),
+    "SW-E2110": ("local model missing", "The package with the local model is not installed.", "pip install 'stepwell[local]'"),
+    "SW-E2111": ("key refused", "The server answered 401 or 403 to a free request.", "Check the key and its project."),
+    "SW-E2112": ("no server", "Nothing answered at the base URL.", "Check the URL and that the server runs."),
+    "SW-E2113": ("not an LLM API", "The server answered, but not as an OpenAI-compatible API.", "The base URL usually ends in /v1."),
+    "SW-E2114": ("model not found", "The server does not list the model.", "Choose one that it lists."),
+}
+
+
+def catalogue() -> dict[str, tuple[str, str, str]]:
+    """Return all codes with title, cause and fix."""
+    from stepwell.triage._codes import CODES
+
+    return {**_CORE, **CODES}
+
+
+def explain(code: str) -> str:
+    """Return what is known of `code`. Raises NotFoundError SW-E1005 for one that does not exist."""
+    codes = catalogue()
+    name = code.strip().upper()
+    name = name if name.startswith("SW-E") else "SW-E" + name.removeprefix("E")
+    if name not in codes:
+        near = difflib.get_close_matches(name, codes, 3)
+        raise NotFoundError("SW-E1005", f"there is no code {code!r}", hint="did you mean " + ", ".join(near) + "?")
+    title, cause, fix = codes[name]
+    return f"{name}  {title}\n  cause     {cause}\n  fix       {fix}"

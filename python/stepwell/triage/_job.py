@@ -1,0 +1,230 @@
+"""The main job: every row of a table through a classifier, durably, with progress; resumable at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from stepwell._engine import Engine
+from stepwell._errors import StepFailed, WorkflowError
+from stepwell._workflow import Workflow
+from stepwell.llm._classify import Classification, Classifier
+from stepwell.triage._labels import parse_labels
+from stepwell.triage._preflight import check_model
+from stepwell.triage._progress import Progress, choose_renderer
+from stepwell.triage._read import Table, open_table
+from stepwell.triage._report import Report, build_report
+from stepwell.triage._types import Outcome
+from stepwell.triage._write import check_output, to_native, write_results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DEFAULT_STORE = Path(".stepwell") / "triage.db"
+_REFRESH_S = 0.1
+
+
+@dataclass(slots=True)
+class Triage:
+    """A finished job: the table, an outcome for each of its rows in order, and the report on both."""
+
+    table: Table
+    outcomes: list[Outcome]
+    report: Report
+    progress: Progress
+
+    def frame(self) -> Any:
+        """Return the caller's kind of frame with the outcome's columns added."""
+        return to_native(self.table, self.outcomes)
+
+
+@dataclass(slots=True)
+class Job:
+    """What to do, checked: nothing here has cost anything yet."""
+
+    table: Table
+    classifier: Classifier
+    base_url: str | None
+    store: str | Path | None
+    concurrency: int
+    durability: str
+    outcomes: list[Outcome | None] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """What makes it the same job: the table's content, its text columns, the labels, the model and its server."""
+        parts = (
+            self.table.fingerprint,
+            *self.table.text_columns,
+            *self.classifier.labels,
+            self.classifier.model_name,
+            self.base_url or "",
+        )
+        return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=9).hexdigest()
+
+
+def prepare(
+    source: Any,
+    *,
+    labels: str | Sequence[str],
+    model: str,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    text_columns: Sequence[str] | None = None,
+    gold: str | None = None,
+    id_column: str | None = None,
+    out: str | Path | None = None,
+    store: str | Path | None = DEFAULT_STORE,
+    concurrency: int = 200,
+    durability: str = "full",
+) -> Job:
+    """Check everything that can be checked before a call is paid for. Raises coded errors (SW-E21xx, SW-E22xx)."""
+    names = parse_labels(labels)
+    if out is not None:
+        check_output(out, source)
+    classifier = Classifier(names, model=model, base_url=base_url, api_key=api_key)
+    table = open_table(source, text_columns=text_columns, gold=gold, id_column=id_column)
+    return Job(table, classifier, base_url, store, concurrency, durability)
+
+
+def run(job: Job, *, stream: IO[str] | None = None, quiet: bool = False) -> Triage:
+    """Do the job and return its outcomes. Ctrl-C stops it cleanly; the same job again goes on where it was."""
+    job.outcomes = [None] * len(job.table)
+    for index, problem in job.table.row_errors.items():
+        job.outcomes[index] = problem.outcome()
+    renderer = choose_renderer(stream, quiet=quiet)
+    with Engine(job.store, durability=job.durability) as engine:
+        if not job.classifier.is_local:
+            check_model(engine, job.classifier)
+        meter = _Meter(job, engine)
+        try:
+            _drain(job, engine, meter, renderer)
+        finally:
+            renderer.close(meter.progress())
+    outcomes = [outcome for outcome in job.outcomes if outcome is not None]
+    about = {"model": job.classifier.model_name, "rows a second": f"{meter.progress().rate:,.0f}"}
+    report = build_report(job.table, outcomes, labels=job.classifier.labels, about=about)
+    return Triage(job.table, outcomes, report, meter.progress())
+
+
+def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:
+    flow = _flow_of(job)
+    batch = engine.map(
+        flow, _rows_of(job), key=lambda item: f"{job.id}:{item[0]}", concurrency=job.concurrency, name=job.id
+    )
+    sent = [index for index in range(len(job.table)) if index not in job.table.row_errors]
+    try:
+        renderer.update(meter.progress())
+        while (items := batch.take(timeout=_REFRESH_S)) is not None:
+            for item in items:
+                outcome = _failed(item.error) if item.error is not None else Outcome(*item.value)
+                job.outcomes[sent[item.index]] = outcome
+                meter.count(outcome, is_recorded=item.is_recorded)
+            renderer.update(meter.progress())
+    finally:
+        batch.stop()
+
+
+def _rows_of(job: Job) -> Iterator[list[Any]]:
+    problems = job.table.row_errors
+    for index, text in enumerate(job.table.texts):
+        if index not in problems:
+            yield [index, text]
+
+
+def _flow_of(job: Job) -> Workflow[..., list[Any]]:
+    classifier = job.classifier
+
+    def triage_local(row: list[Any]) -> list[Any]:
+        return _values(classifier.classify_local(row[1]))
+
+    async def triage_remote(row: list[Any]) -> list[Any]:
+        return _values(await classifier.classify(row[1]))
+
+    return Workflow(triage_local if classifier.is_local else triage_remote, name="stepwell.triage")
+
+
+def _values(answer: Classification) -> list[Any]:
+    """Return the fields of an Outcome: what is recorded of a row, and what comes back after a crash."""
+    reason = "" if answer.status == "ok" else "model_answer"
+    return [
+        answer.label,
+        round(answer.confidence, 4),
+        answer.status,
+        reason,
+        answer.attempts,
+        answer.tokens_in,
+        answer.tokens_out,
+        answer.cost_usd,
+        answer.reason,
+    ]
+
+
+def _failed(error: WorkflowError) -> Outcome:
+    attempts = (
+        error.error.get("attempts", 1)
+        if isinstance(error, StepFailed)
+        else getattr(error, "error", {}).get("attempts", 1)
+    )
+    return Outcome(None, None, "error", "call_failed", attempts=int(attempts), error=f"{error.code} {error.message}")
+
+
+class _Meter:
+    """Counts outcomes into a Progress."""
+
+    def __init__(self, job: Job, engine: Engine) -> None:
+        self._engine = engine
+        self._total = len(job.table)
+        self._began = time.monotonic()
+        self._finished = len(job.table.row_errors)
+        self._marked = self._finished
+        self._resumed = self._review = self._dead = self._tokens_in = self._tokens_out = 0
+        self._cost = 0.0
+        self._retries = 0
+        self._retries_at = 0.0
+        for problem in job.table.row_errors.values():
+            self._review += problem.status == "review"
+            self._dead += problem.status == "error"
+
+    def count(self, outcome: Outcome, *, is_recorded: bool) -> None:
+        """Take one outcome in."""
+        self._finished += 1
+        self._resumed += is_recorded
+        self._review += outcome.status == "review"
+        self._dead += outcome.status == "error"
+        self._tokens_in += outcome.tokens_in
+        self._tokens_out += outcome.tokens_out
+        self._cost += outcome.cost_usd
+
+    def progress(self) -> Progress:
+        """Return this moment."""
+        elapsed = time.monotonic() - self._began
+        done_now = self._finished - self._resumed - self._marked
+        rate = done_now / elapsed if elapsed > 0 else 0.0
+        left = self._total - self._finished
+        if elapsed - self._retries_at > _REFRESH_S:
+            self._retries, self._retries_at = self._engine.counters().get("retries", 0), elapsed
+        return Progress(
+            finished=self._finished,
+            total=self._total,
+            rate=rate,
+            eta_s=left / rate if rate > 0 else None,
+            cost_usd=self._cost,
+            tokens_in=self._tokens_in,
+            tokens_out=self._tokens_out,
+            retries=self._retries,
+            review=self._review,
+            dead=self._dead,
+            elapsed_s=elapsed,
+            resumed=self._resumed,
+        )
+
+
+def finish(result: Triage, out: str | Path | None, report: str | Path | None) -> tuple[Path | None, Path | None]:
+    """Write results and report; return where they went."""
+    out_path = write_results(out, result.table, result.outcomes) if out is not None else None
+    report_path = result.report.save_html(report) if report is not None else None
+    return out_path, report_path
