@@ -45,7 +45,7 @@ struct StartAnswer {
 
 enum class ItemKind : uint8_t {
   kActivate = 0,     // drive this run: workflow, payload (input), history
-  kStepAnswer = 1,   // run, step, ok, payload: recorded; hand it to whoever awaits it
+  kStepAnswer = 1,   // run, step, ok, payload, attempt: recorded; hand it to whoever awaits it
   kAttempt = 2,      // run, step, attempt: try the step again now
   kStop = 3,         // run: drop the activation, its result is no longer wanted
   kRunFinished = 4,  // ticket, run, run_status, payload

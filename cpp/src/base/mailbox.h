@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <mutex>
 #include <utility>
@@ -17,23 +18,23 @@ class Mailbox {
  public:
   explicit Mailbox(size_t count_max) : count_max_(count_max) {}
 
-  // Appends one message and wakes a taker.
-  bool put(T message) {
+  // Appends one message and wakes a taker. `force` ignores the bound: for answers to work that was admitted before.
+  bool put(T message, bool force = false) {
     {
       const std::lock_guard lock(mutex_);
-      if (closed_ || messages_.size() >= count_max_) return false;
+      if (closed_ || (!force && waiting() >= count_max_)) return false;
       messages_.push_back(std::move(message));
     }
     ready_.notify_one();
     return true;
   }
 
-  // Appends all of `messages` or none. `force` ignores the bound: for answers to work that was admitted before.
+  // Appends all of `messages` or none; `force` as above.
   bool put_all(std::vector<T>& messages, bool force = false) {
     if (messages.empty()) return true;
     {
       const std::lock_guard lock(mutex_);
-      if (closed_ || (!force && messages_.size() + messages.size() > count_max_)) return false;
+      if (closed_ || (!force && waiting() + messages.size() > count_max_)) return false;
       if (messages_.empty()) {
         messages_.swap(messages);
       } else {
@@ -58,13 +59,15 @@ class Mailbox {
     }
     woken_ = false;
     if (messages_.empty()) return !closed_;
-    if (messages_.size() <= taken_max) {
+    if (taken_count_ == 0 && messages_.size() <= taken_max) {
       out.swap(messages_);
-    } else {
-      const auto end = messages_.begin() + static_cast<std::ptrdiff_t>(taken_max);
-      out.assign(std::make_move_iterator(messages_.begin()), std::make_move_iterator(end));
-      messages_.erase(messages_.begin(), end);
+      return true;
     }
+    const auto begin = messages_.begin() + static_cast<std::ptrdiff_t>(taken_count_);
+    const size_t count = waiting() < taken_max ? waiting() : taken_max;
+    out.assign(std::make_move_iterator(begin), std::make_move_iterator(begin + static_cast<std::ptrdiff_t>(count)));
+    taken_count_ += count;
+    drop_taken();
     return true;
   }
 
@@ -88,14 +91,30 @@ class Mailbox {
 
   size_t count() const {
     const std::lock_guard lock(mutex_);
-    return messages_.size();
+    return waiting();
   }
 
  private:
+  size_t waiting() const { return messages_.size() - taken_count_; }
+
+  // The taken front is only erased once it is the larger part: each message is moved at most once more, however long the
+  // backlog. An empty mailbox has no taken front.
+  void drop_taken() {
+    if (taken_count_ == messages_.size()) {
+      messages_.clear();
+      taken_count_ = 0;
+    } else if (taken_count_ > messages_.size() / 2) {
+      messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(taken_count_));
+      taken_count_ = 0;
+    }
+  }
+
   const size_t count_max_;
   mutable std::mutex mutex_;
   std::condition_variable ready_;
+  // Protected by mutex_.
   std::vector<T> messages_;
+  size_t taken_count_ = 0;
   bool closed_ = false;
   bool woken_ = false;
 };

@@ -8,8 +8,9 @@ namespace stepwell {
 
 namespace {
 
-Command answer(const std::string& step, bool ok, Payload payload) {
+Command answer(const std::string& step, int32_t attempt, bool ok, Payload payload) {
   Command command;
+  command.attempt = attempt;
   command.kind = CommandKind::kAnswerStep;
   command.step = step;
   command.ok = ok;
@@ -101,7 +102,7 @@ Decision RunMachine::on_success(StepState& step, Input& input) {
   Decision decision;
   step.is_done = true;
   record(decision, EventKind::kStepSucceeded, input);
-  decision.commands.push_back(answer(input.step, true, std::move(input.payload)));
+  decision.commands.push_back(answer(input.step, input.attempt, true, std::move(input.payload)));
   return decision;
 }
 
@@ -115,7 +116,7 @@ Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
   if (!retry.again) {
     step.is_done = true;
     record(decision, EventKind::kStepFailed, input);
-    decision.commands.push_back(answer(input.step, false, std::move(input.payload)));
+    decision.commands.push_back(answer(input.step, input.attempt, false, std::move(input.payload)));
     return decision;
   }
   record(decision, EventKind::kStepAttemptFailed, input);

@@ -313,6 +313,7 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
       active.calls.erase(command.step);
       items_.push_back(item(ItemKind::kStepAnswer, run));
       items_.back().ok = command.ok;
+      items_.back().attempt = command.attempt;
       items_.back().text = std::move(command.step);
       items_.back().payload = std::move(command.payload);
       return;

@@ -37,6 +37,7 @@ void Dispatcher::claim_more(Queue& queue) {
 void Dispatcher::claim(Queue& queue, int32_t count) {
   flush();  // what has ended goes first, into the same group commit
   queue.is_claiming = true;
+  queue.has_backlog = false;  // what is queued from now on may miss this claim, and says so
   ClaimRequest request;
   request.queue = queue.name;
   request.count_max = count;
@@ -50,11 +51,8 @@ void Dispatcher::claim(Queue& queue, int32_t count) {
 
 void Dispatcher::on_claimed(Queue& queue, int32_t asked, Result<std::vector<RunHistory>> claimed) {
   queue.is_claiming = false;
-  if (!claimed) {
-    queue.has_backlog = false;  // the store is poisoned; every later write says so
-    return;
-  }
-  if (static_cast<int32_t>(claimed->size()) < asked) queue.has_backlog = false;
+  if (!claimed) return;  // the store is poisoned; every later write says so
+  if (static_cast<int32_t>(claimed->size()) == asked) queue.has_backlog = true;
   for (RunHistory& history : *claimed) {
     ++queue.in_flight;
     activate(queue, std::move(history));

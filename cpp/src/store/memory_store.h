@@ -1,0 +1,70 @@
+// MemoryStore: runs in this process's memory; nothing survives it. For tests, notebooks and the simulator.
+//
+// The rows live in a MemoryTable, which several stores may share: then each store is one engine of a (simulated) world, a
+// crashed engine's runs stay, and its leases end with time. No threads and no clock of its own: all stores of a table belong
+// to one thread, and the same calls give the same answers.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stepwell/loop.h"
+#include "stepwell/store.h"
+
+namespace stepwell {
+
+// A run created with NewRun::claimed_by is leased for this long from Transition::at, unless renewed.
+inline constexpr int64_t kFirstLeaseMs = 30'000;
+
+// The rows. Each function acts at once and completely.
+class MemoryTable {
+ public:
+  CommitAnswer apply(Transition transition);
+  std::vector<RunHistory> claim(const ClaimRequest& request);
+  Result<RunHistory> load(RunId run) const;
+  void renew(OwnerId owner, WallMs until);
+  int64_t depth(const std::string& queue) const;
+  std::vector<RunHistory> find(const FindRequest& request) const;
+
+  // `queued` runs inside apply whenever a run enters the queue by another writer than `watcher`.
+  void watch(const void* watcher, MoveFunction<void()> queued);
+  void unwatch(const void* watcher);
+  // Says who writes until the next call, so that nobody is woken by their own work.
+  void set_writer(const void* watcher) { writer_ = watcher; }
+
+ private:
+  struct Entry {
+    RunHistory history;
+    uint64_t fingerprint = 0;
+    OwnerId owner = 0;
+    WallMs lease_until = 0;
+  };
+  struct Queue {
+    std::set<RunId> ready;
+    std::set<std::pair<WallMs, RunId>> leased;
+  };
+
+  CommitAnswer create(Transition& transition);
+  void lease(Entry& entry, OwnerId owner, WallMs until);
+  void unlease(Entry& entry);
+  void enqueue(const Entry& entry);
+  static RunHistory copy(const Entry& entry, bool with_events);
+
+  std::map<RunId, Entry> entries_;
+  std::map<std::string, Queue> queues_;
+  std::map<OwnerId, std::set<RunId>> owned_;
+  std::map<std::pair<std::string, std::string>, RunId> keys_;  // (workflow, key)
+  std::map<std::string, std::set<RunId>> by_workflow_;
+  std::vector<std::pair<const void*, MoveFunction<void()>>> watchers_;
+  const void* writer_ = nullptr;
+};
+
+std::unique_ptr<Store> open_memory_store(Loop& loop);
+std::unique_ptr<Store> open_memory_store(Loop& loop, std::shared_ptr<MemoryTable> table);
+
+}  // namespace stepwell

@@ -1,0 +1,53 @@
+#include "store/refusals.h"
+
+namespace stepwell::detail {
+
+Status check_fence(const Transition& transition, const FenceView& row, size_t& events_known) {
+  events_known = 0;
+  const std::string name = "run " + run_name(transition.run);
+  if (is_final(row.status)) {
+    return {StatusKind::kFenced, code::kFenced, name + " has ended; its history takes no more events"};
+  }
+  if (row.token != transition.token) {
+    return {StatusKind::kFenced, code::kFenced,
+            name + ": expected lease token " + std::to_string(transition.token) + ", the store has " +
+                std::to_string(row.token) + ": the run was claimed again"};
+  }
+  if (transition.first_seq > row.event_count) {
+    return {StatusKind::kInvalid, code::kInternal,
+            name + ": events would start at " + std::to_string(transition.first_seq) + ", the history has only " +
+                std::to_string(row.event_count)};
+  }
+  const auto known = static_cast<size_t>(row.event_count - transition.first_seq);
+  events_known = known < transition.events.size() ? known : transition.events.size();
+  return Status::ok();
+}
+
+Status run_missing(RunId run) {
+  return {StatusKind::kNotFound, code::kRunNotFound, "run " + run_name(run) + " is not in this store"};
+}
+
+Status run_id_taken(RunId run) {
+  return {StatusKind::kConflict, code::kInternal, "run " + run_name(run) + " exists already, with another request"};
+}
+
+Status key_conflict(const NewRun& asked, RunId existing) {
+  return {StatusKind::kConflict, code::kKeyConflict,
+          "workflow \"" + asked.workflow + "\", key \"" + asked.key + "\": taken by run " + run_name(existing) +
+              ", which was started with another payload"};
+}
+
+Status payload_too_large(RunId run, size_t bytes, size_t bytes_max) {
+  return {StatusKind::kInvalid, code::kPayloadTooLarge,
+          "run " + run_name(run) + ": a payload of " + std::to_string(bytes) + " bytes; the store takes at most " +
+              std::to_string(bytes_max)};
+}
+
+Status store_closed() { return {StatusKind::kClosed, code::kClosed, "the store is closed"}; }
+
+Status store_busy(size_t waiting_max) {
+  return {StatusKind::kBusy, code::kBusy,
+          "the store has " + std::to_string(waiting_max) + " calls waiting; try again when some are answered"};
+}
+
+}  // namespace stepwell::detail

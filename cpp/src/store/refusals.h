@@ -1,0 +1,27 @@
+// Why a store refuses: the answers and the rule of the fence, the same words in every store. Pure functions; any thread.
+#pragma once
+
+#include <string>
+
+#include "stepwell/store.h"
+
+namespace stepwell::detail {
+
+// How a transition of an existing run stands to the run's row.
+struct FenceView {
+  RunStatus status = RunStatus::kQueued;
+  LeaseToken token = 0;
+  int64_t event_count = 0;
+};
+
+// Ok, or why the row does not take `transition`. When ok, `events_known` of its events are in the history already.
+Status check_fence(const Transition& transition, const FenceView& row, size_t& events_known);
+
+Status run_missing(RunId run);
+Status run_id_taken(RunId run);
+Status key_conflict(const NewRun& asked, RunId existing);
+Status payload_too_large(RunId run, size_t bytes, size_t bytes_max);
+Status store_closed();
+Status store_busy(size_t waiting_max);
+
+}  // namespace stepwell::detail

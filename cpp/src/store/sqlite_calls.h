@@ -1,0 +1,132 @@
+// One accepted call on its way: made on the loop thread, run on the store thread, completed on the loop thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/thread_role.h"
+#include "stepwell/store.h"
+#include "store/sqlite_rows.h"
+
+namespace stepwell::detail {
+
+class SqliteCall {
+ public:
+  // A poisoned store still reads.
+  explicit SqliteCall(bool is_write) : is_write_(is_write) {}
+  virtual ~SqliteCall() = default;
+  SqliteCall(const SqliteCall&) = delete;
+  SqliteCall& operator=(const SqliteCall&) = delete;
+
+  [[nodiscard]] bool is_write() const { return is_write_; }
+  [[nodiscard]] bool is_refused() const { return !refusal_.is_ok(); }
+  // The answer becomes `why`, whatever it was, and the call's load is dropped.
+  void refuse(const Status& why) {
+    refusal_ = why;
+    drop();
+  }
+
+  virtual Status run(SqliteRows& rows) STEPWELL_ON(store_thread) = 0;
+  virtual void complete() STEPWELL_ON(loop_thread) = 0;
+
+ protected:
+  virtual void drop() {}
+  Status refusal_;
+
+ private:
+  const bool is_write_;
+};
+
+class CommitCall final : public SqliteCall {
+ public:
+  CommitCall(std::vector<Transition> transitions, CommitDone done)
+      : SqliteCall(true), count_(transitions.size()), transitions_(std::move(transitions)), done_(std::move(done)) {}
+
+  Status run(SqliteRows& rows) override {
+    answers_.resize(count_);
+    for (size_t i = 0; i < count_; ++i) STEPWELL_TRY(rows.apply(transitions_[i], answers_[i]));
+    transitions_.clear();  // frees the payloads here and not on the loop
+    return Status::ok();
+  }
+  void complete() override {
+    if (is_refused()) {
+      for (size_t i = 0; i < count_; ++i) answers_.push_back({refusal_, nullptr});
+    }
+    done_(std::move(answers_));
+  }
+
+ protected:
+  void drop() override {
+    transitions_ = std::vector<Transition>();
+    answers_ = std::vector<CommitAnswer>();
+  }
+
+ private:
+  const size_t count_;
+  std::vector<Transition> transitions_;
+  std::vector<CommitAnswer> answers_;
+  CommitDone done_;
+};
+
+// All the others: an answer of one value.
+template <typename Answer>
+class QueryCall : public SqliteCall {
+ public:
+  using Done = MoveFunction<void(Result<Answer>)>;
+  QueryCall(bool is_write, Done done) : SqliteCall(is_write), done_(std::move(done)) {}
+  void complete() final {
+    if (is_refused()) {
+      done_(refusal_);
+    } else {
+      done_(std::move(answer_));
+    }
+  }
+
+ protected:
+  Answer answer_{};
+
+ private:
+  Done done_;
+};
+
+class ClaimCall final : public QueryCall<std::vector<RunHistory>> {
+ public:
+  ClaimCall(ClaimRequest request, ClaimDone done) : QueryCall(true, std::move(done)), request_(std::move(request)) {}
+  Status run(SqliteRows& rows) override { return rows.claim(request_, answer_); }
+
+ private:
+  ClaimRequest request_;
+};
+
+class FindCall final : public QueryCall<std::vector<RunHistory>> {
+ public:
+  FindCall(FindRequest request, FindDone done) : QueryCall(false, std::move(done)), request_(std::move(request)) {}
+  Status run(SqliteRows& rows) override { return rows.find(request_, answer_); }
+
+ private:
+  FindRequest request_;
+};
+
+class DepthCall final : public QueryCall<int64_t> {
+ public:
+  DepthCall(std::string queue, Done done) : QueryCall(false, std::move(done)), queue_(std::move(queue)) {}
+  Status run(SqliteRows& rows) override { return rows.depth(queue_, answer_); }
+
+ private:
+  std::string queue_;
+};
+
+// Whoever holds the file holds every lease, so a renewal only takes its place in line.
+class RenewCall final : public SqliteCall {
+ public:
+  explicit RenewCall(StatusDone done) : SqliteCall(true), done_(std::move(done)) {}
+  Status run(SqliteRows&) override { return Status::ok(); }
+  void complete() override { done_(refusal_); }
+
+ private:
+  StatusDone done_;
+};
+
+}  // namespace stepwell::detail

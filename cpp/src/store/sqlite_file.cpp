@@ -1,0 +1,238 @@
+#include "store/sqlite_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "store/sql.h"
+#include "store/sqlite_rescue.h"
+
+namespace stepwell::detail {
+
+namespace {
+
+Status refuse_open(const std::string& path, const std::string& reason) {
+  return {StatusKind::kInvalid, code::kStoreOpen, "cannot open " + path + ": " + reason};
+}
+
+// Locks and shared memory do not work there as SQLite needs them; files were corrupted at once.
+Status refuse_network(const std::string& path) {
+#if defined(__linux__)
+  constexpr uint32_t kNfs = 0x6969, kSmb = 0x517B, kCifs = 0xFF534D42, kSmb2 = 0xFE534D42;
+  struct statfs where {};
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  if (statfs(folder.c_str(), &where) != 0) return Status::ok();  // the lock file will say what is wrong with it
+  const auto magic = static_cast<uint32_t>(where.f_type);
+  if (magic == kNfs || magic == kSmb || magic == kCifs || magic == kSmb2) {
+    return refuse_open(path, "it is on a network file system, where SQLite files break; use a local disk");
+  }
+#endif
+  return Status::ok();
+}
+
+// SQLite would create it readable by everybody; the WAL takes over the mode.
+Status create_private(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) {
+    ::close(fd);
+  } else if (errno != EEXIST) {
+    return refuse_open(path, std::strerror(errno));  // NOLINT(concurrency-mt-unsafe)
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& options) {
+  if (options.path.empty()) return refuse_open("\"\"", "the path is empty");
+  std::error_code failed;
+  const std::string path = std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, failed), failed).string();
+  if (failed) return refuse_open(options.path, failed.message());
+  if (std::filesystem::is_directory(path, failed)) return refuse_open(path, "it is a directory");
+  STEPWELL_TRY(refuse_network(path));
+  std::unique_ptr<SqliteFile> file(new SqliteFile(options, path));
+  Result<FileLock> lock = FileLock::take(path);
+  if (!lock) return lock.error();
+  file->lock_ = std::move(lock).value();
+  STEPWELL_TRY(rescue_if_marked(path));
+  STEPWELL_TRY(create_private(path));
+  STEPWELL_TRY(file->connect());
+  STEPWELL_TRY(file->configure());
+  return file;
+}
+
+SqliteFile::~SqliteFile() { sqlite3_close(connection_); }
+
+Status SqliteFile::connect() {
+  constexpr int kFlags =
+      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
+  const int outcome = sqlite3_open_v2(path_.c_str(), &connection_, kFlags, nullptr);
+  if (outcome != SQLITE_OK) return refusal(outcome);
+  if (sqlite3_db_readonly(connection_, "main") == 1) return refuse_open(path_, "the file is read-only");
+  // Until close has seen a checkpoint succeed, closing must not try one whose errors nobody sees.
+  sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  STEPWELL_TRY(execute(sql::kBeforeFirstRead));
+  const std::string cache = "PRAGMA cache_size=-" + std::to_string(std::max<int64_t>(options_.cache_bytes / 1024, 64));
+  return execute(cache.c_str());
+}
+
+Status SqliteFile::configure() {
+  bool is_new = false;
+  STEPWELL_TRY(check_identity(is_new));  // before anything is changed: it may be somebody else's file
+  Result<SqliteStatement> journal = prepare(sql::kJournalMode);
+  if (!journal) return journal.error();
+  const int outcome = journal->step();
+  if (outcome != SQLITE_ROW) return refusal(outcome);
+  if (journal->bytes(0) != "wal") return refuse_open(path_, "SQLite refuses write-ahead logging there");
+  journal->reset();
+  STEPWELL_TRY(execute(options_.durability == Durability::kFull ? sql::kSynchronousFull : sql::kSynchronousNormal));
+  STEPWELL_TRY(execute(sql::kSettings));
+  sqlite3_wal_hook(
+      connection_,
+      [](void* self, sqlite3*, const char*, int pages) {
+        static_cast<SqliteFile*>(self)->wal_pages_ = pages;
+        return SQLITE_OK;
+      },
+      this);
+  if (is_new) {
+    STEPWELL_TRY(create_schema());
+  } else {
+    STEPWELL_TRY(execute(sql::kRequeueLeased));
+  }
+  STEPWELL_TRY(checkpoint());
+  return extend_wal();
+}
+
+Status SqliteFile::check_identity(bool& is_new) {
+  Result<int64_t> tables = read_integer(sql::kTableCount);
+  if (!tables) return tables.error();
+  Result<int64_t> application = read_integer(sql::kApplicationIdRead);
+  if (!application) return application.error();
+  Result<int64_t> version = read_integer(sql::kSchemaVersionRead);
+  if (!version) return version.error();
+  is_new = *tables == 0 && *application == 0 && *version == 0;
+  if (is_new) return Status::ok();
+  if (*application != sql::kApplicationId) {
+    return refuse_open(path_, "it is an SQLite database of another program; choose a new file");
+  }
+  if (*version != sql::kSchemaVersion) {
+    return {StatusKind::kInvalid, code::kStoreSchema,
+            "cannot open " + path_ + ": expected schema version " + std::to_string(sql::kSchemaVersion) + ", the file has " +
+                std::to_string(*version) + ": it was written by another version of stepwell"};
+  }
+  return Status::ok();
+}
+
+Status SqliteFile::create_schema() {
+  const std::string text = "BEGIN IMMEDIATE;" + std::string(sql::kSchema) +
+                           "PRAGMA application_id=" + std::to_string(sql::kApplicationId) +
+                           "; PRAGMA user_version=" + std::to_string(sql::kSchemaVersion) + "; COMMIT";
+  return execute(text.c_str());
+}
+
+// A sync of a file that grows waits for the file system's journal too: a third more for each commit. So the WAL gets its
+// bytes at once, zeros, which can never pass for frames: their checksums do not fit.
+Status SqliteFile::extend_wal() {
+  sqlite3_file* wal = nullptr;
+  if (sqlite3_file_control(connection_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) != SQLITE_OK || wal == nullptr ||
+      wal->pMethods == nullptr) {
+    return Status::ok();
+  }
+  sqlite3_int64 begin = 0;
+  int outcome = wal->pMethods->xFileSize(wal, &begin);
+  const std::vector<char> zeros(64 * 1024);
+  while (outcome == SQLITE_OK && begin < options_.wal_bytes_initial) {
+    outcome = wal->pMethods->xWrite(wal, zeros.data(), static_cast<int>(zeros.size()), begin);
+    begin += static_cast<sqlite3_int64>(zeros.size());
+  }
+  if (outcome == SQLITE_OK && options_.durability == Durability::kFull) {
+    outcome = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
+  }
+  return outcome == SQLITE_OK ? Status::ok() : fault("extend the write-ahead log of", outcome);
+}
+
+Status SqliteFile::execute(const char* text) {
+  const int outcome = sqlite3_exec(connection_, text, nullptr, nullptr, nullptr);
+  return outcome == SQLITE_OK ? Status::ok() : refusal(outcome);
+}
+
+Result<SqliteStatement> SqliteFile::prepare(const char* text) {
+  sqlite3_stmt* statement = nullptr;
+  const int outcome = sqlite3_prepare_v3(connection_, text, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
+  if (outcome != SQLITE_OK) return refusal(outcome);
+  return SqliteStatement(statement);
+}
+
+Result<int64_t> SqliteFile::read_integer(const char* text) {
+  Result<SqliteStatement> statement = prepare(text);
+  if (!statement) return statement.error();
+  const int outcome = statement->step();
+  if (outcome != SQLITE_ROW) return refusal(outcome);
+  const int64_t value = statement->integer(0);
+  statement->reset();
+  return value;
+}
+
+// What the outcome means while the file is being opened.
+Status SqliteFile::refusal(int outcome) const {
+  switch (outcome & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return {StatusKind::kConflict, code::kStoreLocked, "cannot open " + path_ + ": another program has the file open"};
+    case SQLITE_NOTADB:
+      return refuse_open(path_, "it is not an SQLite database");
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_READONLY:
+    case SQLITE_AUTH:
+      return refuse_open(path_, sqlite3_errmsg(connection_));
+    default:
+      return fault("open", outcome);
+  }
+}
+
+Status SqliteFile::fault(const char* doing, int outcome) const {
+  return {StatusKind::kIo, code::kStoreIo,
+          std::string("cannot ") + doing + " " + path_ + ": " +
+              (connection_ == nullptr ? sqlite3_errstr(outcome) : sqlite3_errmsg(connection_)) + " (SQLite code " +
+              std::to_string(outcome) + "); nothing more is written until it is opened again"};
+}
+
+// A kilobyte below SQLite's limit for a row leaves room for the other columns.
+size_t SqliteFile::payload_bytes_max() const {
+  return static_cast<size_t>(sqlite3_limit(connection_, SQLITE_LIMIT_LENGTH, -1)) - 1024;
+}
+
+Status SqliteFile::checkpoint() {
+  if (is_failed_) return Status::ok();
+  const int outcome = sqlite3_wal_checkpoint_v2(connection_, "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  if (outcome != SQLITE_OK) return fault("checkpoint", outcome);
+  wal_pages_ = 0;
+  return Status::ok();
+}
+
+Status SqliteFile::close() {
+  Status status = checkpoint();
+  if (!status.is_ok()) mark_failed();
+  // Now that the file has everything, SQLite may delete the WAL.
+  if (!is_failed_) sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
+  sqlite3_close(std::exchange(connection_, nullptr));
+  lock_.free();
+  return status;
+}
+
+void SqliteFile::mark_failed() {
+  if (is_failed_) return;
+  is_failed_ = true;
+  mark_for_rescue(path_);
+}
+
+}  // namespace stepwell::detail

@@ -1,0 +1,72 @@
+// SqliteRows: what each store function means in SQL. Store thread only.
+//
+// A Status that is not ok is a failure of the file and ends the transaction that is open; refusals of single transitions
+// travel in their CommitAnswer and have written nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "stepwell/store.h"
+#include "store/refusals.h"
+#include "store/sqlite_file.h"
+#include "store/sqlite_statement.h"
+
+namespace stepwell::detail {
+
+class SqliteRows {
+ public:
+  static Result<std::unique_ptr<SqliteRows>> open(SqliteFile& file);
+
+  Status begin() { return finish(begin_, "begin a transaction in"); }
+  Status commit() { return finish(commit_, "commit to"); }
+  void roll_back();
+
+  Status apply(const Transition& transition, CommitAnswer& answer);
+  Status claim(const ClaimRequest& request, std::vector<RunHistory>& claimed);
+  Status depth(const std::string& queue, int64_t& count);
+  Status find(const FindRequest& request, std::vector<RunHistory>& found);
+
+ private:
+  explicit SqliteRows(SqliteFile& file) : file_(file) {}
+  Status prepare_all();
+  Status load_names();
+
+  // Where a run stands: in which table, and what the fence needs.
+  struct Standing {
+    FenceView fence;
+    int32_t claims = 0;
+    int64_t queue_id = 0;  // only when queued
+  };
+
+  Status create(const Transition& transition, CommitAnswer& answer);
+  Status meet_key(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
+  Status meet_run(const Transition& transition, CommitAnswer& answer);
+  Status read_standing(RunId run, Standing& standing, bool& is_there);
+  Status append_events(const Transition& transition, size_t events_known);
+  Status move_on(const Transition& transition, const Standing& standing);
+  Status lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count);
+  Status read_row(RunId run, bool with_input, bool with_result, RunRow& row, bool& is_there);
+  Status read_events(RunId run, std::vector<Event>& events);
+  Status add_found(RunId run, bool with_events, std::vector<RunHistory>& found);
+  // Runs a statement that answers no rows.
+  Status finish(SqliteStatement& statement, const char* doing);
+  Status name_id(const std::string& name, int64_t& id);
+  bool is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const;
+
+  SqliteFile& file_;
+  // The names table; few, so all of them are kept.
+  std::unordered_map<std::string, int64_t> name_ids_;
+  std::unordered_map<int64_t, std::string> names_;
+
+  SqliteStatement begin_, commit_, roll_back_;
+  SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
+  SqliteStatement ready_insert_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
+  SqliteStatement lease_find_, lease_insert_, lease_update_, lease_delete_, finished_insert_;
+  SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_;
+};
+
+}  // namespace stepwell::detail

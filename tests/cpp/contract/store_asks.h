@@ -1,0 +1,105 @@
+// StoreAsks: asks a store and waits for the answer, for tests. Short makers of transitions beside it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "contract/test_loop.h"
+#include "stepwell/store.h"
+
+namespace stepwell::testing {
+
+inline Transition creation(RunId run, std::string input = "in", std::string key = "", uint64_t fingerprint = 0) {
+  Transition transition;
+  transition.run = run;
+  transition.at = 1000 + run;
+  transition.create = std::make_unique<NewRun>();
+  transition.create->workflow = "triage";
+  transition.create->queue = "default";
+  transition.create->key = std::move(key);
+  transition.create->fingerprint = fingerprint;
+  transition.create->input = std::move(input);
+  return transition;
+}
+
+inline Event step_event(std::string step, std::string payload, EventKind kind = EventKind::kStepSucceeded) {
+  Event event;
+  event.kind = kind;
+  event.step = std::move(step);
+  event.payload = std::move(payload);
+  event.at = 5000;
+  return event;
+}
+
+inline Transition recording(RunId run, LeaseToken token, int64_t first_seq, std::vector<Event> events) {
+  Transition transition;
+  transition.run = run;
+  transition.token = token;
+  transition.first_seq = first_seq;
+  transition.at = 6000;
+  transition.events = std::move(events);
+  return transition;
+}
+
+inline Transition ending(RunId run, LeaseToken token, int64_t first_seq = 0, std::string result = "out",
+                         RunStatus status = RunStatus::kSucceeded) {
+  Transition transition = recording(run, token, first_seq, {});
+  transition.at = 7000;
+  transition.end = RunEnd{status, std::move(result)};
+  return transition;
+}
+
+template <typename... Transitions>
+std::vector<Transition> batch(Transitions... transitions) {
+  std::vector<Transition> many;
+  (many.push_back(std::move(transitions)), ...);
+  return many;
+}
+
+class StoreAsks {
+ public:
+  StoreAsks(TestLoop& loop, Store& store) : loop_(loop), store_(store) {}
+
+  std::vector<CommitAnswer> commit(std::vector<Transition> transitions) {
+    return wait<std::vector<CommitAnswer>>([&](auto done) { store_.commit(std::move(transitions), std::move(done)); });
+  }
+  CommitAnswer commit_one(Transition transition) { return std::move(commit(batch(std::move(transition))).front()); }
+  Result<std::vector<RunHistory>> claim(ClaimRequest request) {
+    return wait<Result<std::vector<RunHistory>>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
+  }
+  // Owner 1, at time 10'000, leased until 20'000.
+  std::vector<RunHistory> claim(int32_t count_max, const std::string& queue = "default") {
+    return claim(ClaimRequest{queue, count_max, 1, 10'000, 20'000}).value();
+  }
+  Result<RunHistory> load(RunId run) {
+    return wait<Result<RunHistory>>([&](auto done) { store_.load(run, std::move(done)); });
+  }
+  Status renew(OwnerId owner, WallMs until) {
+    return wait<Status>([&](auto done) { store_.renew(owner, until, std::move(done)); });
+  }
+  Result<int64_t> depth(const std::string& queue = "default") {
+    return wait<Result<int64_t>>([&](auto done) { store_.depth(queue, std::move(done)); });
+  }
+  Result<std::vector<RunHistory>> find(FindRequest request) {
+    return wait<Result<std::vector<RunHistory>>>([&](auto done) { store_.find(std::move(request), std::move(done)); });
+  }
+  Status close() {
+    return wait<Status>([&](auto done) { store_.close(std::move(done)); });
+  }
+
+ private:
+  template <typename Answer, typename Ask>
+  Answer wait(Ask ask) {
+    std::optional<Answer> answer;
+    ask([&answer](Answer given) { answer.emplace(std::move(given)); });
+    if (!loop_.run_until([&] { return answer.has_value(); })) std::abort();  // a store that never answers
+    return std::move(*answer);
+  }
+
+  TestLoop& loop_;
+  Store& store_;
+};
+
+}  // namespace stepwell::testing

@@ -1,0 +1,556 @@
+// What every store must do, run on each of them. A store that passes this and the simulator is finished.
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "contract/store_asks.h"
+#include "contract/store_traits.h"
+#include "contract/test_loop.h"
+#include "store/memory_store.h"
+#include "store/sqlite_store.h"
+
+namespace stepwell::testing {
+namespace {
+
+struct MemorySubject final : StoreSubject {
+  std::unique_ptr<Store> open(Loop& loop) override { return open_memory_store(loop, table); }
+  std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();
+};
+
+struct SqliteSubject final : StoreSubject {
+  explicit SqliteSubject(const std::string& folder) { options.path = folder + "/runs.db"; }
+  std::unique_ptr<Store> open(Loop& loop) override {
+    auto opened = open_sqlite_store(loop, options);
+    EXPECT_TRUE(opened) << opened.error().to_string();
+    return std::move(opened).value();
+  }
+  SqliteOptions options;
+};
+
+std::vector<StoreCase> store_cases() {
+  return {
+      {"memory", {.expires_leases = true, .requeues_at_open = false, .is_shared = true},
+       [](const std::string&) { return std::make_unique<MemorySubject>(); }},
+      {"sqlite", {.expires_leases = false, .requeues_at_open = true, .is_shared = false},
+       [](const std::string& folder) { return std::make_unique<SqliteSubject>(folder); }},
+  };
+}
+
+std::string new_folder() {
+  std::string name = (std::filesystem::temp_directory_path() / "stepwell_store_XXXXXX").string();
+  return mkdtemp(name.data()) == nullptr ? std::string() : name;
+}
+
+class StoreContract : public ::testing::TestWithParam<StoreCase> {
+ protected:
+  ~StoreContract() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void reopen() {
+    store_.reset();
+    store_ = subject_->open(loop_);
+    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+  }
+  [[nodiscard]] const StoreTraits& traits() const { return GetParam().traits; }
+  void expect_ok(const std::vector<CommitAnswer>& answers) {
+    for (const CommitAnswer& answer : answers) EXPECT_TRUE(answer.status.is_ok()) << answer.status.to_string();
+  }
+
+  const std::string folder_ = new_folder();
+  TestLoop loop_;
+  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
+  std::unique_ptr<Store> store_ = subject_->open(loop_);
+  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+};
+
+TEST_P(StoreContract, CreatedRunIsQueuedAndClaimedWithItsInput) {
+  expect_ok(asks_->commit(batch(creation(1, "hello", "k-1"))));
+  EXPECT_EQ(asks_->depth().value(), 1);
+  const std::vector<RunHistory> claimed = asks_->claim(10);
+  ASSERT_EQ(claimed.size(), 1U);
+  const RunRow& row = claimed[0].row;
+  EXPECT_EQ(row.run, 1);
+  EXPECT_EQ(row.status, RunStatus::kRunning);
+  EXPECT_EQ(row.token, 1);
+  EXPECT_EQ(row.claims, 1);
+  EXPECT_EQ(row.event_count, 0);
+  EXPECT_EQ(row.workflow, "triage");
+  EXPECT_EQ(row.queue, "default");
+  EXPECT_EQ(row.key, "k-1");
+  EXPECT_EQ(row.input, "hello");
+  EXPECT_EQ(row.created_at, 1001);
+  EXPECT_TRUE(claimed[0].events.empty());
+  EXPECT_EQ(asks_->depth().value(), 0);
+  EXPECT_TRUE(asks_->claim(10).empty());
+}
+
+TEST_P(StoreContract, RunMayBeCreatedAlreadyLeased) {
+  Transition born_leased = creation(1);
+  born_leased.create->claimed_by = 7;
+  expect_ok(asks_->commit(batch(std::move(born_leased))));
+  EXPECT_EQ(asks_->depth().value(), 0);
+  EXPECT_TRUE(asks_->claim(10).empty());
+  const RunRow row = asks_->load(1).value().row;
+  EXPECT_EQ(row.status, RunStatus::kRunning);
+  EXPECT_EQ(row.token, 1);
+  EXPECT_EQ(row.claims, 1);
+  EXPECT_TRUE(asks_->commit_one(ending(1, 1)).status.is_ok());
+}
+
+TEST_P(StoreContract, ClaimsOldestFirstOfItsOwnQueue) {
+  Transition elsewhere = creation(2);
+  elsewhere.create->queue = "other";
+  expect_ok(asks_->commit(batch(creation(5), creation(3), std::move(elsewhere), creation(4))));
+  std::vector<RunHistory> claimed = asks_->claim(2);
+  ASSERT_EQ(claimed.size(), 2U);
+  EXPECT_EQ(claimed[0].row.run, 3);
+  EXPECT_EQ(claimed[1].row.run, 4);
+  EXPECT_EQ(asks_->depth().value(), 1);
+  EXPECT_EQ(asks_->depth("other").value(), 1);
+  EXPECT_EQ(asks_->depth("nowhere").value(), 0);
+  EXPECT_TRUE(asks_->claim(2, "nowhere").empty());
+  EXPECT_TRUE(asks_->claim(0).empty());
+  EXPECT_EQ(asks_->claim(2).at(0).row.run, 5);
+}
+
+TEST_P(StoreContract, HistoryComesBackInOrderByteForByte) {
+  const std::string binary("a\0b\xff'\n", 6);
+  const std::string large(300'000, 'L');
+  expect_ok(asks_->commit(batch(creation(1, binary))));
+  asks_->claim(1);
+  Event failed = step_event("fetch#1", binary, EventKind::kStepAttemptFailed);
+  failed.attempt = 3;
+  failed.at = 1'790'000'000'123;
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {failed}))));
+  expect_ok(asks_->commit(batch(recording(1, 1, 1, {step_event("fetch#1", large), step_event("end\"quote", "")}))));
+  const RunHistory history = asks_->load(1).value();
+  EXPECT_EQ(history.row.input, binary);
+  EXPECT_EQ(history.row.event_count, 3);
+  ASSERT_EQ(history.events.size(), 3U);
+  EXPECT_EQ(history.events[0].kind, EventKind::kStepAttemptFailed);
+  EXPECT_EQ(history.events[0].attempt, 3);
+  EXPECT_EQ(history.events[0].step, "fetch#1");
+  EXPECT_EQ(history.events[0].payload, binary);
+  EXPECT_EQ(history.events[0].at, 1'790'000'000'123);
+  EXPECT_EQ(history.events[1].payload, large);
+  EXPECT_EQ(history.events[2].step, "end\"quote");
+  EXPECT_EQ(history.events[2].payload, "");
+}
+
+TEST_P(StoreContract, RepeatedEventsAreNotAppendedTwice) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  const auto both = [] { return std::vector<Event>{step_event("a", "1"), step_event("b", "2")}; };
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));  // whole
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, both()), recording(1, 1, 0, both()))));  // in part, then whole
+  const RunHistory history = asks_->load(1).value();
+  ASSERT_EQ(history.events.size(), 2U);
+  EXPECT_EQ(history.row.event_count, 2);
+  EXPECT_EQ(history.events[1].step, "b");
+}
+
+TEST_P(StoreContract, GapInTheHistoryIsRefused) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  const CommitAnswer answer = asks_->commit_one(recording(1, 1, 2, {step_event("late", "")}));
+  EXPECT_EQ(answer.status.kind(), StatusKind::kInvalid) << answer.status.to_string();
+  EXPECT_TRUE(asks_->load(1).value().events.empty());
+}
+
+TEST_P(StoreContract, StaleTokenWritesNothingAndDisturbsNobody) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(2);
+  const std::vector<CommitAnswer> answers = asks_->commit(batch(recording(2, 1, 0, {step_event("a", "1")}),
+                                                                recording(1, 9, 0, {step_event("b", "2")}),
+                                                                ending(1, 0), ending(99, 1), ending(2, 1, 1)));
+  ASSERT_EQ(answers.size(), 5U);
+  EXPECT_TRUE(answers[0].status.is_ok());
+  EXPECT_EQ(answers[1].status.kind(), StatusKind::kFenced);
+  EXPECT_EQ(answers[1].status.code(), code::kFenced);
+  EXPECT_NE(answers[1].status.message().find("r_1"), std::string::npos);
+  EXPECT_EQ(answers[2].status.kind(), StatusKind::kFenced);
+  EXPECT_EQ(answers[3].status.kind(), StatusKind::kNotFound);
+  EXPECT_EQ(answers[3].status.code(), code::kRunNotFound);
+  EXPECT_TRUE(answers[4].status.is_ok());
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kRunning);
+  EXPECT_TRUE(asks_->load(1).value().events.empty());
+  EXPECT_EQ(asks_->load(2).value().row.status, RunStatus::kSucceeded);
+}
+
+TEST_P(StoreContract, EndedRunNeverChangesAgain) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  Transition last = ending(1, 1, 0, "boom", RunStatus::kFailed);
+  last.events.push_back(step_event("a", "1", EventKind::kStepFailed));
+  expect_ok(asks_->commit(batch(std::move(last))));
+  EXPECT_EQ(asks_->commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);
+  EXPECT_EQ(asks_->commit_one(recording(1, 1, 1, {step_event("b", "2")})).status.kind(), StatusKind::kFenced);
+  EXPECT_TRUE(asks_->claim(5).empty());
+  const RunHistory history = asks_->load(1).value();
+  EXPECT_EQ(history.row.status, RunStatus::kFailed);
+  EXPECT_EQ(history.row.result, "boom");
+  EXPECT_EQ(history.row.finished_at, 7000);
+  EXPECT_EQ(history.row.claims, 1);
+  EXPECT_EQ(history.row.event_count, 1);
+  ASSERT_EQ(history.events.size(), 1U);
+}
+
+TEST_P(StoreContract, ReleasedRunIsQueuedAgainWithItsHistory) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  Transition release = recording(1, 1, 0, {step_event("a", "1")});
+  release.release = true;
+  expect_ok(asks_->commit(batch(std::move(release))));
+  EXPECT_EQ(asks_->depth().value(), 1);
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kQueued);
+  const std::vector<RunHistory> claimed = asks_->claim(1);
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].row.token, 2);
+  EXPECT_EQ(claimed[0].row.claims, 2);
+  EXPECT_EQ(claimed[0].row.event_count, 1);
+  ASSERT_EQ(claimed[0].events.size(), 1U);
+  EXPECT_EQ(asks_->commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);
+  EXPECT_TRUE(asks_->commit_one(ending(1, 2, 1)).status.is_ok());
+}
+
+TEST_P(StoreContract, QueuedRunCanBeCancelled) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  EXPECT_TRUE(asks_->commit_one(ending(1, 0, 0, "", RunStatus::kCancelled)).status.is_ok());
+  EXPECT_EQ(asks_->depth().value(), 1);
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kCancelled);
+  EXPECT_EQ(asks_->claim(5).at(0).row.run, 2);
+}
+
+TEST_P(StoreContract, SameKeyAttachesOrConflicts) {
+  expect_ok(asks_->commit(batch(creation(1, "in", "ticket-9", 77))));
+  CommitAnswer again = asks_->commit_one(creation(2, "in", "ticket-9", 77));
+  ASSERT_TRUE(again.status.is_ok());
+  ASSERT_TRUE(again.attached);
+  EXPECT_EQ(again.attached->run, 1);
+  EXPECT_EQ(again.attached->status, RunStatus::kQueued);
+  EXPECT_EQ(asks_->load(2).error().kind(), StatusKind::kNotFound);
+
+  const CommitAnswer other = asks_->commit_one(creation(3, "another", "ticket-9", 78));
+  EXPECT_EQ(other.status.kind(), StatusKind::kConflict);
+  EXPECT_EQ(other.status.code(), code::kKeyConflict);
+  for (const char* part : {"triage", "ticket-9", "r_1"}) {
+    EXPECT_NE(other.status.message().find(part), std::string::npos) << other.status.message();
+  }
+  Transition elsewhere = creation(4, "another", "ticket-9", 78);
+  elsewhere.create->workflow = "other";
+  EXPECT_FALSE(asks_->commit_one(std::move(elsewhere)).attached);
+
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(ending(1, 1, 0, "the answer"))));
+  again = asks_->commit_one(creation(5, "in", "ticket-9", 77));
+  ASSERT_TRUE(again.attached);
+  EXPECT_EQ(again.attached->status, RunStatus::kSucceeded);
+  EXPECT_EQ(again.attached->result, "the answer");
+}
+
+TEST_P(StoreContract, SameKeyTwiceInOneBatch) {
+  const uint64_t high = 0xFFFF'FFFF'FFFF'FFF0ULL;
+  const std::vector<CommitAnswer> answers = asks_->commit(
+      batch(creation(1, "in", "k", high), creation(2, "in", "k", high), creation(3, "x", "k", 5), creation(4, "y")));
+  EXPECT_TRUE(answers[0].status.is_ok() && !answers[0].attached);
+  ASSERT_TRUE(answers[1].attached);
+  EXPECT_EQ(answers[1].attached->run, 1);
+  EXPECT_EQ(answers[2].status.code(), code::kKeyConflict);
+  EXPECT_TRUE(answers[3].status.is_ok() && !answers[3].attached);
+  EXPECT_EQ(asks_->depth().value(), 2);
+}
+
+TEST_P(StoreContract, CreationIsIdempotentById) {
+  expect_ok(asks_->commit(batch(creation(1, "in", "k", 5), creation(2, "in"))));
+  const std::vector<CommitAnswer> answers = asks_->commit(
+      batch(creation(1, "in", "k", 5), creation(2, "in"), creation(2, "other"), creation(2, "in", "fresh", 6)));
+  EXPECT_TRUE(answers[0].status.is_ok() && !answers[0].attached);
+  EXPECT_TRUE(answers[1].status.is_ok() && !answers[1].attached);
+  EXPECT_EQ(answers[2].status.kind(), StatusKind::kConflict);
+  EXPECT_EQ(answers[3].status.kind(), StatusKind::kConflict);
+  EXPECT_EQ(asks_->depth().value(), 2);
+  // The refused creation did not keep its key.
+  EXPECT_FALSE(asks_->commit_one(creation(3, "in", "fresh", 9)).attached);
+}
+
+TEST_P(StoreContract, FindsByRunKeyAndWorkflow) {
+  Transition elsewhere = creation(4, "d");
+  elsewhere.create->workflow = "other";
+  expect_ok(asks_->commit(batch(creation(1, "a", "k"), creation(2, "b"), creation(3, "c"), std::move(elsewhere))));
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("s", "v")}))));
+  FindRequest by_run;
+  by_run.run = 1;
+  EXPECT_EQ(asks_->find(by_run).value().at(0).row.input, "a");
+  EXPECT_TRUE(asks_->find(by_run).value().at(0).events.empty());
+  by_run.with_events = true;
+  EXPECT_EQ(asks_->find(by_run).value().at(0).events.size(), 1U);
+  by_run.run = 99;
+  EXPECT_TRUE(asks_->find(by_run).value().empty());
+
+  FindRequest by_key;
+  by_key.workflow = "triage";
+  by_key.key = "k";
+  EXPECT_EQ(asks_->find(by_key).value().at(0).row.run, 1);
+  by_key.workflow = "other";
+  EXPECT_TRUE(asks_->find(by_key).value().empty());
+  by_key.workflow = "unheard of";
+  EXPECT_TRUE(asks_->find(by_key).value().empty());
+
+  FindRequest by_workflow;
+  by_workflow.workflow = "triage";
+  by_workflow.count_max = 2;
+  const std::vector<RunHistory> newest = asks_->find(by_workflow).value();
+  ASSERT_EQ(newest.size(), 2U);
+  EXPECT_EQ(newest[0].row.run, 3);
+  EXPECT_EQ(newest[1].row.run, 2);
+  FindRequest any;
+  any.count_max = 10;
+  EXPECT_EQ(asks_->find(any).value().at(0).row.run, 4);
+}
+
+TEST_P(StoreContract, LoadOfAnUnknownRunIsNotFound) {
+  const Status status = asks_->load(42).error();
+  EXPECT_EQ(status.kind(), StatusKind::kNotFound);
+  EXPECT_NE(status.message().find("r_2a"), std::string::npos);
+}
+
+TEST_P(StoreContract, AnswersComeLaterAndInTheOrderOfTheCalls) {
+  std::vector<int> order;
+  store_->commit(batch(creation(1)), [&](const auto&) { order.push_back(1); });
+  store_->depth("default", [&](const auto& depth) { order.push_back(depth.value() == 1 ? 2 : -2); });
+  store_->claim({"default", 1, 1, 0, 9}, [&](const auto& claimed) { order.push_back(claimed.value().size() == 1 ? 3 : -3); });
+  store_->commit(batch(ending(1, 1)), [&](const auto& answers) { order.push_back(answers[0].status.is_ok() ? 4 : -4); });
+  store_->load(1, [&](const auto& found) { order.push_back(is_final(found.value().row.status) ? 5 : -5); });
+  store_->renew(1, 99, [&](const Status&) { order.push_back(6); });
+  store_->commit({}, [&](const auto& answers) { order.push_back(answers.empty() ? 7 : -7); });
+  EXPECT_TRUE(order.empty());
+  loop_.run_until([&] { return order.size() == 7; });
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3, 4, 5, 6, 7}));
+}
+
+TEST_P(StoreContract, CloseFinishesWhatWasAcceptedAndRefusesTheRest) {
+  std::vector<std::string> answers;
+  store_->commit(batch(creation(1)), [&](const auto& given) { answers.push_back(given[0].status.to_string()); });
+  store_->close([&](const Status& status) { answers.push_back("closed: " + status.to_string()); });
+  store_->commit(batch(creation(2), creation(3)), [&](const auto& given) {
+    EXPECT_EQ(given.size(), 2U);
+    answers.push_back(given[1].status.kind() == StatusKind::kClosed ? "refused" : "taken");
+  });
+  EXPECT_TRUE(answers.empty());
+  loop_.run_until([&] { return answers.size() == 3; });
+  EXPECT_EQ(answers, (std::vector<std::string>{"ok", "closed: ok", "refused"}));
+  EXPECT_EQ(asks_->claim(ClaimRequest{"default", 1, 1, 0, 9}).error().kind(), StatusKind::kClosed);
+  EXPECT_EQ(asks_->load(1).error().code(), code::kClosed);
+  EXPECT_EQ(asks_->depth().error().kind(), StatusKind::kClosed);
+  EXPECT_EQ(asks_->find({}).error().kind(), StatusKind::kClosed);
+  EXPECT_EQ(asks_->renew(1, 1).kind(), StatusKind::kClosed);
+  EXPECT_TRUE(asks_->close().is_ok());
+  reopen();
+  EXPECT_EQ(asks_->load(1).value().row.run, 1);
+  EXPECT_FALSE(asks_->load(2));
+}
+
+TEST_P(StoreContract, DestroyedStoreCallsNobody) {
+  bool is_called = false;
+  store_->commit(batch(creation(1)), [&](const auto&) { is_called = true; });
+  reopen();
+  EXPECT_TRUE(asks_->load(1));  // by now the old answer would have come
+  EXPECT_FALSE(is_called);
+}
+
+TEST_P(StoreContract, DeadOwnersRunIsClaimedAgainAndItsOwnerFenced) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));
+  reopen();
+  WallMs now = 10'001;
+  if (traits().expires_leases) {
+    EXPECT_EQ(asks_->claim(ClaimRequest{"default", 1, 2, 20'000, 30'000}).value().at(0).row.run, 2);
+    now = 20'001;
+  }
+  const std::vector<RunHistory> claimed = asks_->claim(ClaimRequest{"default", 1, 2, now, 40'000}).value();
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].row.run, 1);
+  EXPECT_EQ(claimed[0].row.token, 2);
+  EXPECT_EQ(claimed[0].row.claims, 2);
+  ASSERT_EQ(claimed[0].events.size(), 1U);
+  EXPECT_EQ(asks_->commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);
+  EXPECT_TRUE(asks_->commit_one(ending(1, 2, 1)).status.is_ok());
+}
+
+TEST_P(StoreContract, RenewedLeaseIsKept) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  EXPECT_TRUE(asks_->renew(1, 50'000).is_ok());
+  EXPECT_TRUE(asks_->claim(ClaimRequest{"default", 1, 2, 49'000, 60'000}).value().empty());
+  const size_t expected = traits().expires_leases ? 1 : 0;
+  EXPECT_EQ(asks_->claim(ClaimRequest{"default", 1, 2, 50'001, 60'000}).value().size(), expected);
+}
+
+TEST_P(StoreContract, LeaseTakenAtBirthEnds) {
+  Transition born_leased = creation(1);
+  born_leased.create->claimed_by = 7;
+  expect_ok(asks_->commit(batch(std::move(born_leased))));
+  const size_t expected = traits().expires_leases ? 1 : 0;
+  EXPECT_TRUE(asks_->claim(ClaimRequest{"default", 1, 2, 1001 + 30'000, 90'000}).value().empty());
+  EXPECT_EQ(asks_->claim(ClaimRequest{"default", 1, 2, 1002 + 30'000, 90'000}).value().size(), expected);
+}
+
+TEST_P(StoreContract, SharedRowsWakeTheOtherEngine) {
+  if (!traits().is_shared) {
+    int wakes = 0;
+    store_->watch([&] { ++wakes; });
+    expect_ok(asks_->commit(batch(creation(1))));
+    EXPECT_EQ(wakes, 0);
+    return;
+  }
+  const std::unique_ptr<Store> other = subject_->open(loop_);
+  int own_wakes = 0;
+  int other_wakes = 0;
+  store_->watch([&] { ++own_wakes; });
+  other->watch([&] { ++other_wakes; });
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  loop_.run_until([&] { return other_wakes > 0; });
+  EXPECT_EQ(other_wakes, 1);
+  EXPECT_EQ(own_wakes, 0);
+  StoreAsks others(loop_, *other);
+  EXPECT_EQ(others.claim(5).size(), 2U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, StoreContract, ::testing::ValuesIn(store_cases()),
+                         [](const auto& subject) { return subject.param.name; });
+
+// The memory store is the model: the same random calls must give the same answers from each store.
+class TwinStores {
+ public:
+  TwinStores(const std::string& folder, uint64_t seed) : random_(seed) {
+    for (const StoreCase& store_case : store_cases()) {
+      subjects_.push_back(store_case.make(folder));
+      stores_.push_back(subjects_.back()->open(loop_));
+    }
+  }
+
+  void step() {
+    const uint64_t choice = detail::next_random(random_) % 10;
+    if (choice < 5) {
+      commit();
+    } else if (choice < 8) {
+      const int32_t count_max = pick(4);
+      compare([&](StoreAsks& asks) {
+        std::string seen;
+        const std::vector<RunHistory> claimed = asks.claim(ClaimRequest{"default", count_max, 1, 10, 1'000'000'000}).value();
+        for (const RunHistory& history : claimed) {
+          seen += show(history);
+          known_[history.row.run] = history.row.token;
+        }
+        return seen;
+      });
+    } else {
+      FindRequest request;
+      if (pick(2) == 0) request.run = 1 + pick(60);
+      if (pick(2) == 0) request.workflow = "triage";
+      if (pick(3) == 0) request.key = "k" + std::to_string(pick(5));
+      request.count_max = pick(6);
+      request.with_events = pick(2) == 0;
+      compare([&](StoreAsks& asks) {
+        std::string seen = std::to_string(asks.depth().value());
+        const std::vector<RunHistory> found = asks.find(request).value();
+        for (const RunHistory& history : found) seen += show(history);
+        return seen;
+      });
+    }
+  }
+
+ private:
+  int32_t pick(int32_t bound) { return static_cast<int32_t>(detail::random_up_to(random_, bound - 1)); }
+
+  Transition draw() {
+    const RunId run = 1 + pick(60);
+    if (pick(3) == 0) {
+      Transition created = creation(run, std::string(static_cast<size_t>(pick(3)), 'i'));
+      if (pick(3) == 0) created.create->key = "k" + std::to_string(pick(5));
+      created.create->fingerprint = static_cast<uint64_t>(created.create->input.size());
+      created.create->claimed_by = pick(5) == 0 ? 1 : 0;
+      created.at = 900'000'000;
+      return created;
+    }
+    const LeaseToken token = pick(6) == 0 ? pick(3) : known_[run];
+    Transition drawn = recording(run, token, pick(4), {});
+    for (int i = pick(3); i > 0; --i) drawn.events.push_back(step_event("s" + std::to_string(i), "v"));
+    if (pick(4) == 0) drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
+    drawn.release = pick(6) == 0;
+    return drawn;
+  }
+
+  void commit() {
+    const int count = 1 + pick(6);
+    const uint64_t drawing = random_;
+    compare([&](StoreAsks& asks) {
+      random_ = drawing;  // the same transitions for each store
+      std::vector<Transition> transitions;
+      for (int i = 0; i < count; ++i) transitions.push_back(draw());
+      std::string seen;
+      for (const CommitAnswer& answer : asks.commit(std::move(transitions))) {
+        seen += answer.status.to_string() + ";";
+        if (answer.attached) seen += "attached " + show_row(*answer.attached, false);
+      }
+      return seen;
+    });
+  }
+
+  static std::string show_row(const RunRow& row, bool with_input) {
+    std::string text = run_name(row.run);
+    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims), row.event_count,
+                                 row.created_at, row.finished_at}) {
+      text += " " + std::to_string(number);
+    }
+    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.result;
+    return text + (with_input ? " " + row.input : "") + "\n";
+  }
+  static std::string show(const RunHistory& history) {
+    std::string text = show_row(history.row, true);
+    for (const Event& event : history.events) text += "  " + event.step + "=" + event.payload + "\n";
+    return text;
+  }
+
+  template <typename Ask>
+  void compare(Ask ask) {
+    std::vector<std::string> seen;
+    for (const auto& store : stores_) {
+      StoreAsks asks(loop_, *store);
+      seen.push_back(ask(asks));
+    }
+    for (const std::string& other : seen) ASSERT_EQ(other, seen.front());
+  }
+
+  TestLoop loop_;
+  uint64_t random_;
+  std::vector<std::unique_ptr<StoreSubject>> subjects_;
+  std::vector<std::unique_ptr<Store>> stores_;
+  std::map<RunId, LeaseToken> known_;
+};
+
+TEST(StoreTwins, RandomCallsGiveTheSameAnswers) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const std::string folder = new_folder();
+    {
+      TwinStores twins(folder, seed);
+      for (int i = 0; i < 250 && !::testing::Test::HasFatalFailure(); ++i) twins.step();
+    }
+    std::filesystem::remove_all(folder);
+  }
+}
+
+}  // namespace
+}  // namespace stepwell::testing
