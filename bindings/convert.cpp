@@ -74,7 +74,8 @@ PyObject* item_of(const Item& item) {
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bytes_of(item.payload),
                       history_of(item.history), int_of(item.token));
     case ItemKind::kStepAnswer:
-      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok), bytes_of(item.payload));
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok), bytes_of(item.payload),
+                      int_of(item.attempt));
     case ItemKind::kAttempt:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.attempt));
     case ItemKind::kStop:

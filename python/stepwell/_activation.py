@@ -158,6 +158,10 @@ class Activation:
         self.check_stopped()
         return answer
 
+    def is_blocked_on(self, item: tuple[Any, ...]) -> bool:
+        """Whether a plain step inside an async workflow holds up the event loop until `item` is delivered to it."""
+        return len(item) > 3 and isinstance(self.waiting.get(item[2]), _Slot)  # noqa: PLR2004
+
     def deliver(self, step: str, answer: Answer) -> None:
         """Hand an answer to whoever awaits it. On the event loop for futures, on the pump for slots."""
         waiting = self.waiting.pop(step, None)

@@ -124,7 +124,7 @@ class Worker:
                 activation_or_none = active.get(item[1])
                 if activation_or_none is None:
                     continue
-                if activation_or_none.flow.is_async:
+                if activation_or_none.flow.is_async and not activation_or_none.is_blocked_on(item):
                     on_loop.append((activation_or_none, item))
                 else:
                     _apply(activation_or_none, item)

@@ -11,11 +11,11 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   CommitAnswer answer;
   if (!asked.key.empty()) {
     const auto known = keys_.find({asked.workflow, asked.key});
-    if (known != keys_.end() && known->second != transition.run) {
+    if (known != keys_.end()) {
       const Entry& entry = entries_.at(known->second);
       if (entry.fingerprint != asked.fingerprint) {
         answer.status = detail::key_conflict(asked, known->second);
-      } else {
+      } else if (known->second != transition.run) {
         answer.attached = std::make_unique<RunRow>(entry.history.row);
       }
       return answer;
@@ -24,8 +24,7 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   if (const auto taken = entries_.find(transition.run); taken != entries_.end()) {
     // The same creation once more, its answer was lost: it has been done. Anything else is a mistake.
     const RunRow& row = taken->second.history.row;
-    if (row.workflow != asked.workflow || row.key != asked.key || row.input != asked.input ||
-        taken->second.fingerprint != asked.fingerprint) {
+    if (row.workflow != asked.workflow || row.key != asked.key || row.input != asked.input) {
       answer.status = detail::run_id_taken(transition.run);
     }
     return answer;

@@ -1,4 +1,4 @@
-// Every SQL text of the SQLite store. docs/format.md explains the file to its readers.
+// Every SQL text of the SQLite store.
 //
 // What never changes (runs, events) is kept apart from where a run stands: a run is in exactly one of ready, leased and
 // finished. So a claim or a step rewrites some thirty bytes, however large the payloads are, all tables are appended to,

@@ -44,13 +44,13 @@ class CommitCall final : public SqliteCall {
   CommitCall(std::vector<Transition> transitions, CommitDone done)
       : SqliteCall(true), count_(transitions.size()), transitions_(std::move(transitions)), done_(std::move(done)) {}
 
-  Status run(SqliteRows& rows) override {
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) {
     answers_.resize(count_);
     for (size_t i = 0; i < count_; ++i) STEPWELL_TRY(rows.apply(transitions_[i], answers_[i]));
     transitions_.clear();  // frees the payloads here and not on the loop
     return Status::ok();
   }
-  void complete() override {
+  void complete() override STEPWELL_ON(loop_thread) {
     if (is_refused()) {
       for (size_t i = 0; i < count_; ++i) answers_.push_back({refusal_, nullptr});
     }
@@ -76,7 +76,7 @@ class QueryCall : public SqliteCall {
  public:
   using Done = MoveFunction<void(Result<Answer>)>;
   QueryCall(bool is_write, Done done) : SqliteCall(is_write), done_(std::move(done)) {}
-  void complete() final {
+  void complete() final STEPWELL_ON(loop_thread) {
     if (is_refused()) {
       done_(refusal_);
     } else {
@@ -94,7 +94,7 @@ class QueryCall : public SqliteCall {
 class ClaimCall final : public QueryCall<std::vector<RunHistory>> {
  public:
   ClaimCall(ClaimRequest request, ClaimDone done) : QueryCall(true, std::move(done)), request_(std::move(request)) {}
-  Status run(SqliteRows& rows) override { return rows.claim(request_, answer_); }
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.claim(request_, answer_); }
 
  private:
   ClaimRequest request_;
@@ -103,7 +103,7 @@ class ClaimCall final : public QueryCall<std::vector<RunHistory>> {
 class FindCall final : public QueryCall<std::vector<RunHistory>> {
  public:
   FindCall(FindRequest request, FindDone done) : QueryCall(false, std::move(done)), request_(std::move(request)) {}
-  Status run(SqliteRows& rows) override { return rows.find(request_, answer_); }
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.find(request_, answer_); }
 
  private:
   FindRequest request_;
@@ -112,7 +112,7 @@ class FindCall final : public QueryCall<std::vector<RunHistory>> {
 class DepthCall final : public QueryCall<int64_t> {
  public:
   DepthCall(std::string queue, Done done) : QueryCall(false, std::move(done)), queue_(std::move(queue)) {}
-  Status run(SqliteRows& rows) override { return rows.depth(queue_, answer_); }
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.depth(queue_, answer_); }
 
  private:
   std::string queue_;
@@ -122,8 +122,8 @@ class DepthCall final : public QueryCall<int64_t> {
 class RenewCall final : public SqliteCall {
  public:
   explicit RenewCall(StatusDone done) : SqliteCall(true), done_(std::move(done)) {}
-  Status run(SqliteRows&) override { return Status::ok(); }
-  void complete() override { done_(refusal_); }
+  Status run(SqliteRows&) override STEPWELL_ON(store_thread) { return Status::ok(); }
+  void complete() override STEPWELL_ON(loop_thread) { done_(refusal_); }
 
  private:
   StatusDone done_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/mailbox.h"
+#include "base/thread_role.h"
 #include "store/refusals.h"
 #include "store/sqlite_calls.h"
 #include "store/sqlite_file.h"
@@ -23,6 +24,7 @@ namespace {
 
 using detail::SqliteCall;
 using Calls = std::vector<std::unique_ptr<SqliteCall>>;
+using Inbox = detail::Mailbox<std::unique_ptr<SqliteCall>>;
 
 // Quiet for this long, the store checkpoints what it has.
 constexpr int64_t kIdleMs = 100;
@@ -36,6 +38,7 @@ class GroupWriter {
 
   // Runs the calls of a group, in order, as one transaction. Afterwards each has its answer.
   void run_group(Calls& calls) {
+    detail::store_thread.assume();
     const bool has_writes = std::any_of(calls.begin(), calls.end(), [](const auto& call) { return call->is_write(); });
     if (!poison_.is_ok() || !has_writes) {
       read_only(calls);
@@ -66,15 +69,20 @@ class GroupWriter {
   }
 
  private:
-  void read_only(Calls& calls) {
+  void read_only(Calls& calls) STEPWELL_ON(detail::store_thread) {
     for (auto& call : calls) {
       if (call->is_refused()) continue;
-      const Status status = call->is_write() ? poison_ : call->run(*rows_);
-      if (!status.is_ok()) call->refuse(status);
+      if (call->is_write()) {
+        call->refuse(poison_);
+      } else if (const Status status = call->run(*rows_); !status.is_ok()) {
+        call->refuse(status);
+        poison(status);  // a file that cannot be read is not written either
+      }
     }
   }
 
   void poison(const Status& status) {
+    if (!poison_.is_ok()) return;
     poison_ = status;
     file_->mark_failed();
   }
@@ -88,18 +96,23 @@ class GroupWriter {
 class SqliteStore final : public Store {
  public:
   SqliteStore(Loop& loop, const SqliteOptions& options, std::unique_ptr<GroupWriter> writer)
-      : loop_(loop), options_(options), writer_(std::move(writer)), mailbox_(static_cast<size_t>(options.waiting_count_max)) {}
+      : loop_(loop),
+        options_(options),
+        writer_(std::move(writer)),
+        mailbox_(std::make_unique<Inbox>(static_cast<size_t>(options.waiting_count_max))) {}
 
   // Without close: what was accepted is still committed, but nobody is told.
   ~SqliteStore() override {
     *is_alive_ = false;
     if (getpid() != pid_) {
-      // A forked child has neither the thread nor the right to touch the file; SQLite's handles must not even be closed.
+      // A forked child has neither the thread nor the right to touch the file. SQLite's handles must not even be closed,
+      // and a condition variable with a waiter in it waits for ever to be destroyed.
       (void)thread_.release();
       (void)writer_.release();
+      (void)mailbox_.release();
       return;
     }
-    mailbox_.close();
+    mailbox_->close();
     if (thread_ && thread_->joinable()) thread_->join();
   }
   SqliteStore(const SqliteStore&) = delete;
@@ -163,7 +176,7 @@ class SqliteStore final : public Store {
     }
     is_closing_ = true;
     close_done_ = std::move(done);
-    mailbox_.close();
+    mailbox_->close();
   }
 
  private:
@@ -180,12 +193,13 @@ class SqliteStore final : public Store {
     }
     // A refusal, too, waits its turn, since answers come in the order of the calls; it has dropped its load.
     const auto waiting_max = static_cast<size_t>(options_.waiting_count_max);
-    if (mailbox_.count() >= waiting_max) call->refuse(detail::store_busy(waiting_max));
-    mailbox_.put(std::move(call), true);
+    if (mailbox_->count() >= waiting_max) call->refuse(detail::store_busy(waiting_max));
+    mailbox_->put(std::move(call), true);
   }
 
   // A completion may destroy the store.
   void complete_all(Calls calls) {
+    detail::loop_thread.assume();
     const std::shared_ptr<bool> is_alive = is_alive_;
     for (auto& call : calls) {
       if (!*is_alive) return;
@@ -208,7 +222,7 @@ class SqliteStore final : public Store {
 #endif
     const auto batch_max = static_cast<size_t>(std::max<int64_t>(options_.commit_batch_max, 1));
     Calls calls;
-    while (mailbox_.take(calls, batch_max, writer_->has_wal() ? kIdleMs : -1)) {
+    while (mailbox_->take(calls, batch_max, writer_->has_wal() ? kIdleMs : -1)) {
       if (calls.empty()) {
         writer_->checkpoint();
         continue;
@@ -234,7 +248,7 @@ class SqliteStore final : public Store {
   std::unique_ptr<GroupWriter> writer_;
 
   // Any thread's.
-  detail::Mailbox<std::unique_ptr<SqliteCall>> mailbox_;
+  std::unique_ptr<Inbox> mailbox_;
 
   // The loop thread's; the store thread only passes on is_alive_.
   const std::shared_ptr<bool> is_alive_ = std::make_shared<bool>(true);

@@ -14,9 +14,10 @@ the wheel does not have and goes on to download it, and its import configures th
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import threading
+from importlib.machinery import PathFinder
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,22 +38,43 @@ if TYPE_CHECKING:
 _COVERAGE_WEIGHT = 1.0
 _MENTION_WEIGHT = 0.2
 _HINTS_WEIGHT = 0.8
-_TEMPERATURE = 0.06
+_TEMPERATURE = 0.2
 
 _WORDS_MAX = 240  # of one text
 _WORD_CHARS_MAX = 40
-_KNOWN_WORDS_MAX = 20_000  # of one classifier; the table starts anew when it is full
+_KNOWN_WORDS_MAX = 20_000  # of one classifier; the table starts anew when it is full,
+_TABLE_BYTES_MAX = 64 << 20  # or when it takes this much
 _OPENING_WORDS = 40  # the subject and the first sentence or two count full, what follows less
 _LATER_WEIGHT = 0.6
 _WEAK_TERM_WEIGHT = 0.4
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_SUFFIXES = ("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "y", "e")
+_SUFFIXES = (
+    "ations",
+    "ation",
+    "ments",
+    "ment",
+    "ings",
+    "ing",
+    "ies",
+    "ied",
+    "ers",
+    "ed",
+    "es",
+    "er",
+    "ly",
+    "s",
+    "y",
+    "e",
+)
 _SMALL_WORDS = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have he her hi his how i if in into is it its "
-    "just let me my no not of on or our out so some than that the their them then there they this to up us was we were what "
-    "when where which who why will with would you your am im ive dont about also any hello hey please thanks thank dear".split()
+    """
+    a an and are as at be been but by can could did do does for from had has have he her hi his how i if in into is it
+    its just let me my no not of on or our out so some than that the their them then there they this to up us was we
+    were what when where which who why will with would you your am im ive dont about also any hello hey please thanks
+    thank dear
+    """.split()  # noqa: SIM905 - ninety quoted words read worse
 )
 _SMALL_WORD_WEIGHT = 0.3
 
@@ -73,10 +95,10 @@ def words_of_label(label: str) -> list[str]:
 def stem(word: str) -> str:
     """Cut an English ending off, crudely: enough for "charged" to meet "charges"."""
     for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:  # noqa: PLR2004 - shorter stems meet by accident
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             word = word[: -len(suffix)]
             break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":  # noqa: PLR2004 - the same
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
         word = word[:-1]
     return word
 
@@ -97,8 +119,8 @@ class Vectors:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
         self._rows: NDArray[np.float16] = load_file(str(weights))["embedding.weight"]
-        # Token numbers follow the order in which the tokenizer's merges were learned, so they stand for how common a token
-        # is. That gives a word weight and a centre without counting any text.
+        # Token numbers follow the order in which the tokenizer's merges were learned, so they stand for how common a
+        # token is. That gives a word weight and a centre without counting any text.
         count = len(self._rows)
         frequency = 1.0 / (np.arange(count, dtype=np.float32) + 300.0)
         frequency[:260] = 0.0  # bytes and control tokens
@@ -127,7 +149,7 @@ def shared_vectors() -> Vectors:
     global _vectors  # noqa: PLW0603 - 16 MB that never change are worth sharing
     with _vectors_lock:
         if _vectors is None:
-            found = importlib.util.find_spec("wordllama")
+            found = PathFinder.find_spec("wordllama")
             if found is None or found.origin is None:
                 raise ImportError("No module named 'wordllama'")
             _vectors = Vectors(Path(found.origin).parent)
@@ -185,7 +207,7 @@ class _Terms:
     def add_pairs(self, stems: Sequence[str], row: Floats) -> None:
         """Add to `row` what neighbouring words say together."""
         if self._pairs:
-            for pair in {pair for pair in zip(stems, stems[1:], strict=False) if pair in self._pairs}:
+            for pair in {pair for pair in pairwise(stems) if pair in self._pairs}:
                 for index, weight in self._pairs[pair].items():
                     row[index] += weight
 
@@ -201,7 +223,7 @@ class _Table:
     def grown(self) -> _Table:
         """A table of twice the room with the same rows."""
         other = _Table([], 0)
-        other.index, other.stems = self.index, self.stems
+        other.index, other.stems = dict(self.index), list(self.stems)  # readers of the old one must not see new rows
         other.parts = tuple(np.concatenate([part, np.zeros_like(part)]) for part in self.parts)
         return other
 
@@ -224,8 +246,11 @@ class Scorer:
         for index, words in enumerate(names):
             rows = telling[[place[w] for w in words]].sum(axis=0)
             extra = self._terms.described.get(index)
-            pooled.append(rows + 2.0 * _unit(telling[[place[w] for w in extra]].sum(axis=0)) * np.linalg.norm(rows)
-                          if extra else rows)
+            pooled.append(
+                rows + 2.0 * _unit(telling[[place[w] for w in extra]].sum(axis=0)) * np.linalg.norm(rows)
+                if extra
+                else rows
+            )
         self._label_vectors: Floats = _unit(np.stack(pooled))
         # In "mention", a word that many labels share says little about any of them.
         share = np.zeros((len(names), len(known)), np.float32)
@@ -237,10 +262,11 @@ class Scorer:
         holders = np.count_nonzero(share, axis=0)
         share *= np.log1p(len(names) / np.maximum(holders, 1)) ** 0.5
         self._mention: Floats = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-9)
-        self._label_stems = {}
+        self._label_stems: dict[str, list[int]] = {}
         for word, index in place.items():
             self._label_stems.setdefault(stem(word), []).append(index)
         self._columns = (telling.shape[1], 1, len(names), len(known), len(names))
+        self._known_words_max = max(1_000, min(_KNOWN_WORDS_MAX, _TABLE_BYTES_MAX // (4 * sum(self._columns))))
         # Protected by the lock; readers take the table once and use only that.
         self._lock = threading.Lock()
         self._table = _Table(self._columns, 1024)
@@ -285,7 +311,7 @@ class Scorer:
         with self._lock:
             table = self._table
             new = sorted({word for word in words if word not in table.index})
-            if len(table.stems) + len(new) > _KNOWN_WORDS_MAX:
+            if len(table.stems) + len(new) > self._known_words_max:
                 table, new = _Table(self._columns, 1024), sorted(set(words))
             while len(table.stems) + len(new) > len(table.parts[0]):
                 table = table.grown()

@@ -1,0 +1,83 @@
+// CurlCall: one request on its way through curl. Fills an easy handle, takes in what curl reads, and names curl's errors.
+// Loop thread only.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "http/pinned_name.h"
+#include "stepwell/http.h"
+#include "stepwell/loop.h"
+
+namespace stepwell::detail {
+
+struct CurlHost;
+struct ParsedUrl;
+struct CurlCall;
+
+class CallListener {
+ public:
+  // The first line of an answer: which protocol the host speaks. Inside curl: must not call it.
+  virtual void protocol_seen(CurlCall& call, bool is_http2) = 0;
+  // A connection stands and curl is about to write the request on it.
+  virtual void connection_made(CurlCall& call) = 0;
+
+ protected:
+  ~CallListener() = default;
+};
+
+enum class TooLarge : uint8_t { kNo, kHeaders, kBody };
+
+struct CurlCall {
+  CallId id = 0;  // 0: a free slot
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  HttpRequest request;
+  HttpDone done;
+  HttpResponse response;
+  std::shared_ptr<const ParsedUrl> url;
+  CurlHost* host = nullptr;
+  CallListener* listener = nullptr;
+  TimerId deadline = 0;
+  int64_t sent_at_ns = 0;
+  int64_t header_bytes = 0;
+
+  // While curl has it.
+  CURL* easy = nullptr;
+  uint32_t pool = 0;                      // of its host
+  std::shared_ptr<const AddressPin> pin;  // what this handle was told, if anything
+  bool may_be_sent = false;
+  bool is_resend_refused = false;
+  TooLarge too_large = TooLarge::kNo;
+
+  // What curl points into; kept from call to call for its capacity.
+  std::string header_text;
+  std::vector<curl_slist> header_nodes;
+  std::array<char, CURL_ERROR_SIZE> error_text{};
+};
+
+struct EasyOptions {
+  std::string ca_bundle;
+  bool http2 = true;
+};
+
+// An easy handle with all that is the same for every request; null without memory.
+CURL* open_easy(const EasyOptions& options);
+
+// What differs from request to request.
+struct CallRoute {
+  CURLU* url = nullptr;
+  std::string proxy;   // empty: none
+  bool waits_for_multiplexing = false;
+};
+void fill_easy(CurlCall& call, const CallRoute& route);
+
+// What curl's `result` means for `call`; ok when the response is whole. `place` is "host:port".
+Status status_of(const CurlCall& call, CURLcode result, const std::string& place);
+
+}  // namespace stepwell::detail

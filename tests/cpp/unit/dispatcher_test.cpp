@@ -1,0 +1,119 @@
+// Bugs of the dispatcher, each named after what went wrong, in virtual time.
+#include "runtime/dispatcher.h"
+
+#include <gtest/gtest.h>
+
+#include "sim/sim_http.h"
+#include "sim/sim_store.h"
+
+namespace stepwell::detail {
+namespace {
+
+struct World {
+  explicit World(int64_t store_delay_ms) {
+    faults.delay_ms_max = store_delay_ms;
+  }
+  sim::SimClock clock{1};
+  sim::StoreFaults faults;
+  std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();
+  sim::SimLoop loop{clock, 1};
+  sim::SimServer server{clock};
+  sim::SimStore store{clock, loop, table, faults};
+  sim::SimHttp http{clock, loop, server};
+  std::vector<Item> items;
+  Dispatcher dispatcher{loop, store, http,
+                        [this](std::vector<Item>& more) {
+                          for (Item& item : more) items.push_back(std::move(item));
+                          more.clear();
+                        },
+                        DispatcherOptions{}};
+
+  void start() {
+    std::vector<StartRequest> requests(1);
+    requests[0].run.workflow = "w";
+    requests[0].run.queue = "q";
+    dispatcher.start(std::move(requests), [](const std::vector<StartAnswer>&) {});
+  }
+  void run_for(int64_t ms) {
+    const int64_t until = clock.now_ms() + ms;
+    while (clock.step(until)) {
+    }
+  }
+};
+
+// A start that was committed while an empty claim was under way waited for the next lease tick, ten seconds later.
+TEST(Dispatcher, AStartDuringAClaimIsNotForgotten) {
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    World world(20);
+    world.dispatcher.serve("q", 10);
+    world.run_for(attempt % 25);
+    world.start();
+    world.run_for(500);
+    ASSERT_EQ(world.items.size(), 1U) << "started " << attempt % 25 << " ms after the claim began";
+    EXPECT_EQ(world.items[0].kind, ItemKind::kActivate);
+  }
+}
+
+// A report of an activation that had lost its lease was taken for its successor's on the same engine.
+TEST(Dispatcher, AReportWithAnOldTokenIsDropped) {
+  World world(1);
+  world.dispatcher.serve("q", 10);
+  world.run_for(50);
+  world.start();
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 1U);
+  const auto finish_with = [&](LeaseToken token) {
+    std::vector<Report> reports(1);
+    reports[0].run = world.items[0].run;
+    reports[0].token = token;
+    reports[0].payload = "result";
+    world.dispatcher.report(std::move(reports));
+    world.run_for(50);
+    return world.table->load(world.items[0].run)->row.status;
+  };
+  EXPECT_EQ(finish_with(world.items[0].token - 1), RunStatus::kRunning);
+  EXPECT_EQ(finish_with(world.items[0].token), RunStatus::kSucceeded);
+}
+
+TEST(Dispatcher, CancelEndsQueuedAndRunningRuns) {
+  World world(1);
+  world.start();  // nobody serves the queue: it stays queued
+  world.run_for(50);
+  const RunId run = world.table->find(FindRequest{0, "w", "", 1, false}).at(0).row.run;
+  Status answer(StatusKind::kBusy, 1, "not answered");
+  world.dispatcher.cancel(run, [&](Status status) { answer = std::move(status); });
+  world.run_for(50);
+  EXPECT_TRUE(answer.is_ok()) << answer.to_string();
+  EXPECT_EQ(world.table->load(run)->row.status, RunStatus::kCancelled);
+  world.dispatcher.serve("q", 10);
+  world.start();
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 1U) << "the cancelled run is not handed out";
+  const RunId second = world.items[0].run;
+  world.dispatcher.cancel(second, [&](Status status) { answer = std::move(status); });
+  world.run_for(50);
+  EXPECT_EQ(world.table->load(second)->row.status, RunStatus::kCancelled);
+  EXPECT_EQ(world.items.back().kind, ItemKind::kStop);
+}
+
+TEST(Dispatcher, ALargePayloadFailsTheStepAndKeepsTheRun) {
+  World world(1);
+  world.dispatcher.serve("q", 10);
+  world.start();
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 1U);
+  std::vector<Report> reports(1);
+  reports[0].kind = ReportKind::kStepSucceeded;
+  reports[0].run = world.items[0].run;
+  reports[0].token = world.items[0].token;
+  reports[0].step = "big";
+  reports[0].payload.resize(static_cast<size_t>(Limits{}.payload_bytes_max) + 1);
+  world.dispatcher.report(std::move(reports));
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 2U);
+  EXPECT_FALSE(world.items[1].ok);
+  EXPECT_NE(world.items[1].payload.find("SW-E1203"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace stepwell::detail
