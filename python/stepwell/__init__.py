@@ -65,7 +65,7 @@ _WHERE = {
     "workflow": "_workflow",
 }
 
-__all__ = [  # noqa: RUF022 - sorted as people look things up: by letter, case first
+__all__ = [
     "Batch",
     "BatchItem",
     "BatchProgress",

@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     triage.add_argument("--report", help="where the HTML report goes (default: beside --out)")
     triage.add_argument("--store", default=str(Path(".stepwell") / "triage.db"), help="the store's file")
     triage.add_argument("--concurrency", type=int, default=200, help="calls in flight at most (default: 200)")
-    triage.add_argument("--durability", choices=("full", "relaxed"), default="full", help="full also survives power cuts")
+    triage.add_argument(
+        "--durability", choices=("full", "relaxed"), default="full", help="full also survives power cuts"
+    )
     triage.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     demo = commands.add_parser("demo", help="label 240 sample tickets: no key, no network")
     demo.add_argument("--folder", default="stepwell-demo", help="where results and report go (default: stepwell-demo)")
@@ -84,7 +86,7 @@ def _demo(args: argparse.Namespace) -> int:
         code = main(command)
     if code == 0:
         print("\nopen the report in a browser; run the demo again and it finds every ticket already done")
-        print('with a model of yours:  stepwell triage FILE --labels A,B,C --model openai:gpt-4o-mini --out out.csv')
+        print("with a model of yours:  stepwell triage FILE --labels A,B,C --model openai:gpt-4o-mini --out out.csv")
     return code
 
 

@@ -31,7 +31,18 @@ class Activation:
     from the pump.
     """
 
-    __slots__ = ("flow", "history", "is_stopped", "occurrences", "run", "stop_payload", "task", "token", "waiting", "worker")
+    __slots__ = (
+        "flow",
+        "history",
+        "is_stopped",
+        "occurrences",
+        "run",
+        "stop_payload",
+        "task",
+        "token",
+        "waiting",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -86,7 +97,14 @@ class Activation:
                     value = await step.fn(*args, **kwargs)
                 else:
                     value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
-                report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, _codec.encode(value, f"result of step {step.name!r}"))
+                report = (
+                    STEP_SUCCEEDED,
+                    self.run,
+                    self.token,
+                    name,
+                    attempt,
+                    _codec.encode(value, f"result of step {step.name!r}"),
+                )
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
                 report = _failed(self, step, name, attempt, error)
             answer = await self.expect(name, report)
@@ -102,7 +120,14 @@ class Activation:
             self.check_stopped()
             try:
                 value = step.fn(*args, **kwargs) if step.timeout_s is None else _in_time(step, args, kwargs)
-                report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, _codec.encode(value, f"result of step {step.name!r}"))
+                report = (
+                    STEP_SUCCEEDED,
+                    self.run,
+                    self.token,
+                    name,
+                    attempt,
+                    _codec.encode(value, f"result of step {step.name!r}"),
+                )
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
                 report = _failed(self, step, name, attempt, error)
             answer = self.expect_blocking(name, report)
@@ -160,7 +185,7 @@ class Activation:
 
     def is_blocked_on(self, item: tuple[Any, ...]) -> bool:
         """Whether a plain step inside an async workflow holds up the event loop until `item` is delivered to it."""
-        return len(item) > 3 and isinstance(self.waiting.get(item[2]), _Slot)  # noqa: PLR2004
+        return len(item) > 3 and isinstance(self.waiting.get(item[2]), _Slot)
 
     def deliver(self, step: str, answer: Answer) -> None:
         """Hand an answer to whoever awaits it. On the event loop for futures, on the pump for slots."""

@@ -79,7 +79,7 @@ def decode(payload: bytes, annotation: Any = Any, what: str = "value") -> Any:
         return json.loads(payload)
     try:
         return _adapter(annotation).validate_json(payload)
-    except Exception as error:
+    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
         raise InputError(
             "SW-E1211", f"the {what} does not fit its type: {error}", got=payload[:200], expected=repr(annotation)
         ) from None

@@ -32,11 +32,15 @@ def store_path(path: str | Path | None) -> str:
         )
     file = Path(text).expanduser()
     if file.is_dir():
-        raise InputError("SW-E1013", "the store's path is a folder", got=text, hint=f"name a file: {file / 'stepwell.db'}")
+        raise InputError(
+            "SW-E1013", "the store's path is a folder", got=text, hint=f"name a file: {file / 'stepwell.db'}"
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError("SW-E1013", f"the store's folder cannot be made: {error.strerror}", got=str(file.parent)) from None
+        raise InputError(
+            "SW-E1013", f"the store's folder cannot be made: {error.strerror}", got=str(file.parent)
+        ) from None
     return str(file)
 
 

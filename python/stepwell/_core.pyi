@@ -1,22 +1,54 @@
 """The compiled core. Private; batches are tuples, laid out here and in bindings/convert.cpp."""
 
+from typing import TypeAlias, final
+
 __version__: str
 
-# (kind of failure, "SW-Exxxx", message)
-type _Failure = tuple[int, str, str]
-# (event kind, attempt, step, payload, milliseconds since 1970)
-type _Event = tuple[int, int, str, bytes, int]
+# Retry policy: attempts_max, backoff_base_ms, backoff_cap_ms, elapsed_ms_max
+# Event: kind, attempt, step, payload, milliseconds since 1970
+_Event: TypeAlias = tuple[int, int, str, bytes, int]
+# Request: method, url, headers, body, connect_timeout_ms, total_timeout_ms
+_Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
+# Start: workflow, queue, key, fingerprint, input, ticket
+_Start: TypeAlias = tuple[str, str, str, int, bytes, int]
+# Answer: failure (kind, code, message) or None, run, attached, status, result
+_Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
+# Row: run, status, claims, workflow, queue, key, input, result, created_at, finished_at, events
+_Row: TypeAlias = tuple[int, int, int, str, str, str, bytes, bytes, int, int, list[_Event] | None]
 
+@final
 class Runtime:
-    """One engine: its loop thread, its store thread, and the batches between them and Python."""
-
     @staticmethod
     def open(
         path: str,
         *,
         durable: bool = True,
-        lease_ms: int = 30_000,
+        lease_ms: int = 30000,
         ca_bundle: str = "",
         proxy: str = "",
         no_proxy: str = "",
     ) -> Runtime: ...
+    def serve(self, queue: str, in_flight_max: int, /) -> None: ...
+    def start(self, requests: list[_Start], /) -> list[_Answer]: ...
+    def start_async(self, requests: list[_Start], ticket: int, /) -> None: ...
+    # Items by their first member (ItemKind in stepwell/runtime.h):
+    # (0, run, workflow, input, events, token)  activate     (1, run, step, ok, payload, attempt)  step recorded
+    # (2, run, step, attempt)  try again                     (3, run, error)  stop
+    # (4, ticket, run, status, payload)  run finished        (5, ticket, answers)  started
+    # (6, ticket, failure, status, headers, body, elapsed_us)  plain request answered
+    def poll(self, count_max: int, timeout_ms: int, /) -> list[tuple[object, ...]]: ...
+    def wake(self, /) -> None: ...
+    # Reports by their first member (ReportKind), each with run and token after it:
+    # (0 | 1, ..., payload)  run succeeded, failed           (2, ..., step, attempt, payload)  step succeeded
+    # (3, ..., step, attempt, error, retryable, retry)  step failed
+    # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
+    def complete(self, reports: list[tuple[object, ...]], /) -> None: ...
+    def wait(self, run: int, timeout_ms: int, /) -> _Answer: ...
+    def watch(self, run: int, ticket: int, /) -> None: ...
+    def find(
+        self, *, run: int = 0, workflow: str = "", key: str = "", count_max: int = 1, with_events: bool = False
+    ) -> list[_Row]: ...
+    def cancel(self, run: int, /) -> None: ...
+    def send(self, requests: list[_Request], ticket: int, /) -> None: ...
+    def counters(self, /) -> dict[str, int]: ...
+    def close(self, deadline_ms: int, /) -> None: ...

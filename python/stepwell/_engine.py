@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from stepwell import _codec, _config
 from stepwell._errors import InputError, NotFoundError, RunCancelled, RunFailed, WorkflowError
@@ -69,6 +69,14 @@ class Run(Generic[R]):
         future = self._engine._watch(self._run)  # noqa: SLF001
         status, payload = yield from future.__await__()
         return self._value(status, payload)
+
+    def _repr_html_(self) -> str:
+        from stepwell._cards import run_card
+
+        try:
+            return run_card(self._engine._core.find(run=self._run, with_events=True)[0])  # noqa: SLF001
+        except WorkflowError:
+            return f"<code>{self!r}</code>".replace("<run", "&lt;run")
 
     def __repr__(self) -> str:
         """Name workflow, run and status."""
@@ -139,7 +147,9 @@ class Engine:
 
     # -- running --------------------------------------------------------------------------------------------------------
 
-    def serve(self, flow: Workflow[..., Any], *, concurrency: int = _IN_FLIGHT_DEFAULT, queue: str | None = None) -> None:
+    def serve(
+        self, flow: Workflow[..., Any], *, concurrency: int = _IN_FLIGHT_DEFAULT, queue: str | None = None
+    ) -> None:
         """Let this engine run `flow`, at most `concurrency` at once; runs left by an earlier process go on.
 
         `start` and `map` do it by themselves.
@@ -184,7 +194,10 @@ class Engine:
         names = list(keys) if keys is not None else [None] * len(values)
         runs: list[Run[R]] = []
         for begin in range(0, len(values), 500):
-            requests = [start_request(flow, v, k) for v, k in zip(values[begin : begin + 500], names[begin : begin + 500], strict=True)]
+            requests = [
+                start_request(flow, v, k)
+                for v, k in zip(values[begin : begin + 500], names[begin : begin + 500], strict=True)
+            ]
             runs.extend(self._started(flow, answer) for answer in self._core.start(requests))
         return runs
 
@@ -310,22 +323,25 @@ class Engine:
     # -- the end ----------------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop taking work, give runs in flight `timeout` seconds, commit, stop the threads. Unfinished runs go on when
-        the store is opened again. Idempotent."""
+        """Stop taking work, give runs in flight `timeout` seconds, commit, stop the threads.
+
+        Unfinished runs go on when the store is opened again. Idempotent.
+        """
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
         _open_engines.discard(self)
         self._core.close(int(timeout * 1000))
-        if os.getpid() == _pid:
-            self._worker.close()
+        self._worker.close()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         """Return the open engine."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close: patient after success, at once after an exception."""
         self.close(5.0 if kind is None else 0.0)
 
@@ -339,9 +355,9 @@ def _resolve(batch: list[tuple[asyncio.Future[Any], tuple[Any, ...]]]) -> None:
         if future.done():
             continue
         kind = item[0]
-        if kind == 4:  # noqa: PLR2004 - run finished
+        if kind == 4:
             future.set_result((item[3], item[4]))
-        elif kind == 5:  # noqa: PLR2004 - started
+        elif kind == 5:
             future.set_result(item[2])
         elif item[2] is not None:
             future.set_exception(failure_of(item[2]))
@@ -353,7 +369,14 @@ def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
     """Build the exception for a failure that came inside a batch."""
     from stepwell import _errors
 
-    names = {1: "InputError", 2: "NotFoundError", 3: "ConflictError", 4: "BusyError", 5: "WaitTimeout", 9: "ClosedError"}
+    names = {
+        1: "InputError",
+        2: "NotFoundError",
+        3: "ConflictError",
+        4: "BusyError",
+        5: "WaitTimeout",
+        9: "ClosedError",
+    }
     kind: type[WorkflowError] = getattr(_errors, names.get(failure[0], "StoreError"))
     return kind(failure[1], failure[2])
 
@@ -370,7 +393,7 @@ def start_request(
     payload = _codec.encode(value, f"input of workflow {flow.name!r}")
     if key is None:
         return (flow.name, queue or flow.name, "", 0, payload, ticket)
-    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:  # noqa: PLR2004
+    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:
         raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
     canonical = payload
     if b"{" in payload:  # the order of an object's members makes no other request
@@ -378,7 +401,6 @@ def start_request(
     return (flow.name, queue or flow.name, key, fingerprint_of(canonical), payload, ticket)
 
 
-_pid = os.getpid()
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -387,10 +409,6 @@ def _close_all() -> None:
         engine.close(0.0)
 
 
-def _after_fork() -> None:
-    global _pid  # noqa: PLW0603 - a forked child is another process; its engines are the parent's
-    _open_engines.clear()
-
-
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_after_fork)
+# A forked child must not close its parent's engines at exit.
+os.register_at_fork(after_in_child=_open_engines.clear)

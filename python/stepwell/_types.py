@@ -52,7 +52,9 @@ class Retry:
     def __post_init__(self) -> None:
         """Refuse a policy that could never run."""
         if not 1 <= self.max_attempts <= 1000:
-            raise InputError("SW-E1011", "Retry.max_attempts is out of range", got=self.max_attempts, expected="1 to 1000")
+            raise InputError(
+                "SW-E1011", "Retry.max_attempts is out of range", got=self.max_attempts, expected="1 to 1000"
+            )
         self.to_core()
 
     def to_core(self) -> tuple[int, int, int, int]:

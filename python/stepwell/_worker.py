@@ -34,8 +34,6 @@ _REPORTS_HELD_MAX = 64
 _QUICK_NS = 200_000
 _POOL_THREADS_MAX = 32
 
-Group = "Callable[[list[tuple[Any, ...]]], None]"
-
 
 class Worker:
     """Runs the workflows of one engine. Started on first need, stopped by `close`."""
@@ -98,7 +96,7 @@ class Worker:
                 self._route(items)
             except ClosedError:
                 break
-            except Exception:  # pragma: no cover - our own bug; the pump must go on
+            except Exception:  # noqa: BLE001 - our own bug; the pump must go on
                 _log.exception("stepwell: the pump met an unexpected error")
         self._pool.stop()
 
@@ -163,11 +161,21 @@ class Worker:
                 value = await flow.fn()
             else:
                 value = await flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
-            report = (RUN_SUCCEEDED, activation.run, activation.token, _codec.encode(value, f"result of workflow {flow.name!r}"))
+            report = (
+                RUN_SUCCEEDED,
+                activation.run,
+                activation.token,
+                _codec.encode(value, f"result of workflow {flow.name!r}"),
+            )
         except asyncio.CancelledError:
             if activation.is_stopped:
                 return
-            report = (RUN_FAILED, activation.run, activation.token, _codec.encode_error(RuntimeError("the workflow cancelled itself")))
+            report = (
+                RUN_FAILED,
+                activation.run,
+                activation.token,
+                _codec.encode_error(RuntimeError("the workflow cancelled itself")),
+            )
         except RunCancelled:
             return
         except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
@@ -202,7 +210,7 @@ def _apply(activation: Activation, item: tuple[Any, ...]) -> None:
     elif kind == _ATTEMPT:
         activation.deliver(item[2], (False, False, b"", item[3]))
     else:
-        activation.stop(item[2] if len(item) > 2 else b"{}")  # noqa: PLR2004
+        activation.stop(item[2] if len(item) > 2 else b"{}")
 
 
 class _Pool:
@@ -267,7 +275,12 @@ class _Pool:
                 value = flow.fn()
             else:
                 value = flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
-            return (RUN_SUCCEEDED, activation.run, activation.token, _codec.encode(value, f"result of workflow {flow.name!r}"))
+            return (
+                RUN_SUCCEEDED,
+                activation.run,
+                activation.token,
+                _codec.encode(value, f"result of workflow {flow.name!r}"),
+            )
         except RunCancelled:
             return None
         except BaseException as error:  # noqa: BLE001 - recorded, whatever it is

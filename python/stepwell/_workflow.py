@@ -80,7 +80,9 @@ class Workflow(Generic[P, R]):
         self.name = name or fn.__name__
         self.is_async = inspect.iscoroutinefunction(fn)
         parameters = list(inspect.signature(fn).parameters.values())
-        required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        required = [
+            p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
         if len(required) > 1:
             raise InputError(
                 "SW-E2003",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +16,6 @@ import stepwell as sw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 QUICK = sw.Retry(max_attempts=5, base="1ms", cap="2ms")
 
@@ -353,7 +352,7 @@ def test_a_second_engine_on_the_same_file_is_refused(tmp_path: Path) -> None:
 
 def test_open_and_close_a_hundred_times_leaks_nothing(tmp_path: Path) -> None:
     def count_fds() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     sw.Engine(tmp_path / "s.db").close()
     threads, fds = threading.active_count(), count_fds()
@@ -387,7 +386,9 @@ def test_many_threads_submit(engine: sw.Engine) -> None:
 
 
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=50, check=False
+    )
 
 
 def test_exit_with_work_in_flight(tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ def test_threads_get_the_answers_that_one_thread_gets(monkeypatch):
     texts = [text_of(ticket) for ticket in demo_tickets()]
     alone = LocalClassifier(QUEUES).classify_many(texts)
     shared = LocalClassifier(QUEUES)
-    with ThreadPoolExecutor(8) as pool:
-        for answers in pool.map(lambda _: shared.classify_many(texts), range(8)):
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(lambda _: shared.classify_many(texts), range(4)):
             assert [label for label, _ in answers] == [label for label, _ in alone]
             assert [sure for _, sure in answers] == pytest.approx([sure for _, sure in alone], abs=1e-5)
 

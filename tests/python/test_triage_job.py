@@ -6,14 +6,17 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 import stepwell as sw
 from stepwell.__main__ import main
-from stepwell.testing.llm_server import Faults, LlmServer, predict
 from stepwell.triage import triage_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = ["Billing", "Technical", "General"]
 TEXTS = [f"ticket {n}: my {'billing' if n % 3 else 'technical'} question" for n in range(300)]
@@ -36,8 +39,10 @@ def test_every_row_once_with_faults(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "in.csv", TEXTS)
     with LlmServer(faults=Faults(share=0.1, kinds={"429": 1, "500": 1, "reset": 1, "truncated": 1}), seed=3) as server:
         code = main(
-            ["triage", str(source), "--labels", ",".join(LABELS), "--model", "test", "--base-url", server.url]
-            + ["--gold", "queue", "--out", str(tmp_path / "out.csv"), "--store", str(tmp_path / "s.db"), "--quiet"]
+            [
+                *("triage", str(source), "--labels", ",".join(LABELS), "--model", "test", "--base-url", server.url),
+                *("--gold", "queue", "--out", str(tmp_path / "out.csv"), "--store", str(tmp_path / "s.db"), "--quiet"),
+            ]
         )
     assert code == 0
     rows = read_csv(tmp_path / "out.csv")
@@ -76,7 +81,13 @@ def test_rows_that_cannot_be_sent_are_marked(tmp_path: Path) -> None:
     source.write_text("id,body\n1,good billing text\n2,\n3,too,many,cells\n4,fine technical text\n", encoding="utf-8")
     with LlmServer() as server:
         result = triage_table(
-            source, labels=LABELS, model="t", base_url=server.url, store=tmp_path / "s.db", text_columns=["body"], quiet=True
+            source,
+            labels=LABELS,
+            model="t",
+            base_url=server.url,
+            store=tmp_path / "s.db",
+            text_columns=["body"],
+            quiet=True,
         )
     statuses = [outcome.status for outcome in result.outcomes]
     assert statuses[0] == statuses[3] == "ok"
@@ -89,7 +100,9 @@ def outcome_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tupl
     return code, capsys.readouterr().err
 
 
-def test_bad_input_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write_csv(tmp_path / "in.csv", TEXTS[:5])
@@ -131,7 +144,11 @@ def test_explain_knows_every_code(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_demo_runs_twice(tmp_path: Path) -> None:
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-m", "stepwell", "demo", "--folder", "out"], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "stepwell", "demo", "--folder", "out"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert "accuracy" in done.stdout.lower()

@@ -1,5 +1,5 @@
-// Mailbox: a bounded queue between threads. Full answers false (the caller says Busy); it never grows past its bound and
-// a producer never waits. One of the few places with a mutex.
+// Mailbox: a bounded queue between threads. Full answers false (the caller says Busy); it never grows past its bound
+// and a producer never waits. One of the few places with a mutex.
 #pragma once
 
 #include <chrono>
@@ -38,7 +38,8 @@ class Mailbox {
       if (messages_.empty()) {
         messages_.swap(messages);
       } else {
-        messages_.insert(messages_.end(), std::make_move_iterator(messages.begin()), std::make_move_iterator(messages.end()));
+        messages_.insert(messages_.end(), std::make_move_iterator(messages.begin()),
+                         std::make_move_iterator(messages.end()));
       }
     }
     messages.clear();
@@ -46,8 +47,8 @@ class Mailbox {
     return true;
   }
 
-  // Takes up to `taken_max` messages into `out` (cleared first); waits up to `timeout_ms` for the first (-1: without end).
-  // Returns false once closed and empty.
+  // Takes up to `taken_max` messages into `out` (cleared first); waits up to `timeout_ms` for the first (-1: without
+  // end). Returns false once closed and empty.
   bool take(std::vector<T>& out, size_t taken_max, int64_t timeout_ms) {
     out.clear();
     std::unique_lock lock(mutex_);
@@ -97,8 +98,8 @@ class Mailbox {
  private:
   size_t waiting() const { return messages_.size() - taken_count_; }
 
-  // The taken front is only erased once it is the larger part: each message is moved at most once more, however long the
-  // backlog. An empty mailbox has no taken front.
+  // The taken front is only erased once it is the larger part: each message is moved at most once more, however long
+  // the backlog. An empty mailbox has no taken front.
   void drop_taken() {
     if (taken_count_ == messages_.size()) {
       messages_.clear();

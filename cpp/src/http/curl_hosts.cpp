@@ -69,7 +69,7 @@ void CurlHosts::forget_quiet_hosts() {
   urls_.clear();
   std::erase_if(hosts_, [](const auto& entry) {
     const CurlHost& host = *entry.second;
-    return host.running == 0 && host.waiting.empty() && !host.waits_for_name;
+    return host.running == 0 && host.waiting.empty() && !host.waits_for_name && !host.is_listed;
   });
 }
 

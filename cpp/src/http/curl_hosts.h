@@ -35,6 +35,7 @@ struct CurlHost {
   PinnedName* name = nullptr;  // whose addresses are connected to: its own or the proxy's
   std::unique_ptr<PinnedName> own_name;
   bool waits_for_name = false;
+  bool is_listed = false;  // the transport will look whether more may start
   int32_t running = 0;
   std::deque<CallId> waiting;  // ids of calls that have ended meanwhile are skipped
   std::vector<HostPool> pools;

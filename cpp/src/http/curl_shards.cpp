@@ -40,7 +40,7 @@ CurlShard* CurlShards::add(bool is_multiplexed, int32_t connections_max, int32_t
 void CurlShards::schedule_turn() {
   if (std::exchange(is_turn_scheduled_, true)) return;
   loop_.post([this, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) turn();
+    if (!alive.expired()) turn(alive);
   });
 }
 
@@ -116,6 +116,7 @@ void CurlShards::wish_timer(CurlShard& shard, int64_t timeout_ms) {
     return;
   }
   if (timeout_ms == 0) {
+    shard.due_ms = -1;
     if (std::exchange(shard.is_kicked, true)) return;
     kicked_.push_back(&shard);
     schedule_turn();
@@ -138,11 +139,7 @@ void CurlShards::on_timer(CurlShard& shard) {
     shard.timer = loop_.after(left_ms, [this, &shard] { on_timer(shard); });
     return;
   }
-  shard.due_ms = -1;
-  int running = 0;
-  curl_multi_socket_action(shard.multi, CURL_SOCKET_TIMEOUT, 0, &running);
-  listener_.shard_progressed(shard);
-  listener_.turn_ended();
+  wish_timer(shard, 0);
 }
 
 void CurlShards::on_ready(curl_socket_t fd, unsigned events) {
@@ -159,11 +156,12 @@ void CurlShards::on_ready(curl_socket_t fd, unsigned events) {
   int running = 0;
   curl_multi_socket_action(shard.multi, fd, seen, &running);
   listener_.shard_progressed(shard);
-  listener_.turn_ended();
 }
 
-void CurlShards::turn() {
+void CurlShards::turn(const std::weak_ptr<bool>& alive) {
   is_turn_scheduled_ = false;
+  listener_.turn_begins();
+  if (alive.expired()) return;
   kicked_now_.swap(kicked_);
   for (CurlShard* shard : kicked_now_) {
     shard->is_kicked = false;
@@ -172,7 +170,6 @@ void CurlShards::turn() {
     listener_.shard_progressed(*shard);
   }
   kicked_now_.clear();
-  listener_.turn_ended();
 }
 
 }  // namespace stepwell::detail

@@ -1,8 +1,9 @@
 // CurlShards: curl's multi handles, their sockets and their timers, on the one loop.
 //
 // Two habits keep the kernel out of a request's way. A socket that curl lets go stays watched, marked idle, because its next
-// request is near; it is given up when it stirs while idle or is closed. And a multi that wants to run at once is kicked at
-// the end of the turn, once for all the requests that were added meanwhile.
+// request is near; it is given up when it stirs while idle or is closed. And work is done in turns, one in each iteration of
+// the loop, after its sockets: outcomes are handed out and new requests go to curl once for all, so that a peer that answers
+// at once cannot keep the loop from the others.
 // Loop thread only.
 #pragma once
 
@@ -33,10 +34,10 @@ struct CurlShard {
 
 class ShardListener {
  public:
-  // Transfers of `shard` may have ended. Must not call out to users.
+  // Transfers of `shard` may have ended. Must neither call out to users nor add requests.
   virtual void shard_progressed(CurlShard& shard) = 0;
-  // The last thing that a callback of the loop does: the listener may call out, and end itself and the shards.
-  virtual void turn_ended() = 0;
+  // A turn that was scheduled begins. Here the listener may call out, add requests, and even end itself and the shards.
+  virtual void turn_begins() = 0;
 
  protected:
   ~ShardListener() = default;
@@ -54,7 +55,7 @@ class CurlShards {
   CurlShard* add(bool is_multiplexed, int32_t connections_max, int32_t connections_per_host_max);
   const std::vector<std::unique_ptr<CurlShard>>& all() const { return shards_; }
 
-  // Has turn_ended called soon, never inside this call.
+  // Has turn_begins called soon, never inside this call.
   void schedule_turn();
   // To be set on every easy handle: the descriptors must be known here before curl closes them.
   void own_sockets_of(CURL* easy);
@@ -79,7 +80,7 @@ class CurlShards {
   void wish_timer(CurlShard& shard, int64_t timeout_ms);
   void on_ready(curl_socket_t fd, unsigned events);
   void on_timer(CurlShard& shard);
-  void turn();
+  void turn(const std::weak_ptr<bool>& alive);
 
   Loop& loop_;
   Poller& poller_;

@@ -49,13 +49,15 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   };
 
   void shard_progressed(CurlShard& shard) override;
-  void turn_ended() override;
+  void turn_begins() override;
   void protocol_seen(CurlCall& call, bool is_http2) override;
   void connection_made(CurlCall& call) override;
 
   CurlCall& new_call();
   CurlCall* find(CallId id);
   void start_waiting(CurlHost& host);
+  // The same at the next turn.
+  void start_waiting_later(CurlHost& host);
   void wait_for_name(CurlHost& host);
   void start(CurlCall& call);
   void on_deadline(CallId id);
@@ -69,8 +71,8 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   CurlHosts hosts_;
   std::vector<std::unique_ptr<CurlCall>> calls_;
   std::vector<uint32_t> free_slots_;
-  std::vector<CURL*> idle_easies_;
-  std::vector<CurlHost*> learned_hosts_;  // their first answer has come: more may start
+  std::vector<CURL*> idle_easies_;  // all set up; the hottest last
+  std::vector<CurlHost*> listed_hosts_;  // a seat became free, or the first answer told the protocol
   std::vector<Finished> finished_;
   bool* ended_ = nullptr;  // set while outcomes are handed out; tells that one of them ended the transport
 };
@@ -111,9 +113,7 @@ CallId CurlTransport::send(HttpRequest request, HttpDone done) {
 void CurlTransport::cancel(CallId id) {
   CurlCall* call = find(id);
   if (call == nullptr) return;
-  CurlHost* host = call->host;
-  finish(*call, {StatusKind::kCancelled, code::kHttpBroken, host->place + ": the call was cancelled"});
-  start_waiting(*host);
+  finish(*call, {StatusKind::kCancelled, code::kHttpBroken, call->host->place + ": the call was cancelled"});
 }
 
 CurlCall& CurlTransport::new_call() {
@@ -150,6 +150,12 @@ void CurlTransport::start_waiting(CurlHost& host) {
     host.waiting.pop_front();
     if (call != nullptr) start(*call);
   }
+}
+
+void CurlTransport::start_waiting_later(CurlHost& host) {
+  if (host.waiting.empty() || std::exchange(host.is_listed, true)) return;
+  listed_hosts_.push_back(&host);
+  shards_.schedule_turn();
 }
 
 void CurlTransport::wait_for_name(CurlHost& host) {
@@ -200,12 +206,10 @@ void CurlTransport::on_deadline(CallId id) {
   CurlCall* call = find(id);
   if (call == nullptr) return;
   call->deadline = 0;
-  CurlHost& host = *call->host;
-  std::string text = host.place + ": ";
+  std::string text = call->host->place + ": ";
   text += call->may_be_sent ? "no whole answer" : call->easy != nullptr ? "no connection" : "no free connection";
   text += " within " + std::to_string(call->request.total_timeout_ms) + " ms";
   finish(*call, {StatusKind::kTimeout, code::kHttpTimeout, std::move(text)});
-  start_waiting(host);
 }
 
 void CurlTransport::take_from_curl(CurlCall& call, bool is_warm) {
@@ -217,6 +221,7 @@ void CurlTransport::take_from_curl(CurlCall& call, bool is_warm) {
     curl_easy_cleanup(call.easy);
   }
   call.easy = nullptr;
+  start_waiting_later(*call.host);
 }
 
 void CurlTransport::finish(CurlCall& call, Status status) {
@@ -250,22 +255,22 @@ void CurlTransport::shard_progressed(CurlShard& shard) {
     const CURLcode result = message->data.result;
     CurlCall* call = nullptr;
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
-    CurlHost& host = *call->host;
     if (result == CURLE_OK) {
       long status = 0;
       curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
       call->response.status = static_cast<int32_t>(status);
     }
-    finish(*call, status_of(*call, result, host.place));
-    start_waiting(host);
+    finish(*call, status_of(*call, result, call->host->place));
   }
-  if (learned_hosts_.empty()) return;
-  for (CurlHost* host : std::exchange(learned_hosts_, {})) start_waiting(*host);
 }
 
-void CurlTransport::turn_ended() {
+void CurlTransport::turn_begins() {
+  for (CurlHost* host : std::exchange(listed_hosts_, {})) {
+    host->is_listed = false;
+    start_waiting(*host);
+  }
   if (finished_.empty()) return;
-  // One batch: what its callbacks finish at once (a bad URL, say) comes with the next turn, after the sockets.
+  // One batch: what its callbacks finish at once (a bad URL, say) comes with the next turn.
   std::vector<Finished> batch = std::exchange(finished_, {});
   bool has_ended = false;
   bool* const outer = std::exchange(ended_, &has_ended);
@@ -282,7 +287,7 @@ void CurlTransport::protocol_seen(CurlCall& call, bool is_http2) {
   const HostProtocol seen = is_http2 ? HostProtocol::kHttp2 : HostProtocol::kHttp1;
   if (host.protocol == seen) return;
   host.protocol = seen;
-  if (!host.waiting.empty()) learned_hosts_.push_back(&host);
+  start_waiting_later(host);
 }
 
 void CurlTransport::connection_made(CurlCall& call) {

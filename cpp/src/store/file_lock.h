@@ -1,7 +1,8 @@
 // FileLock: one process, and one engine in it, owns a database file.
 //
-// The lock is an flock on a file beside it, `<file>.lock`, which holds the owner's process id and stays behind, unlocked.
-// flock, not fcntl: it also refuses a second engine of the same process. Freed by the destructor and by the process's death.
+// The lock is an flock on a file beside it, `<file>.lock`, which holds the owner's process id and stays behind,
+// unlocked. flock, not fcntl: it also refuses a second engine of the same process. Freed by the destructor and by the
+// process's death.
 #pragma once
 
 #include <string>
@@ -13,7 +14,8 @@ namespace stepwell::detail {
 
 class FileLock {
  public:
-  // kConflict, code::kStoreLocked, when another engine holds it; kInvalid, code::kStoreOpen, when the place cannot be written.
+  // kConflict, code::kStoreLocked, when another engine holds it; kInvalid, code::kStoreOpen, when the place cannot be
+  // written.
   static Result<FileLock> take(const std::string& database_path);
 
   FileLock() noexcept = default;

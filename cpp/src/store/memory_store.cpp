@@ -113,7 +113,8 @@ std::vector<RunHistory> MemoryTable::claim(const ClaimRequest& request) {
   std::vector<RunId> runs;
   const auto count_max = static_cast<size_t>(request.count_max);
   // Runs whose owner fell silent come first: they have waited longer than any queued one.
-  for (auto lease_it = queue.leased.begin(); lease_it != queue.leased.end() && lease_it->first < request.now; ++lease_it) {
+  for (auto lease_it = queue.leased.begin(); lease_it != queue.leased.end() && lease_it->first < request.now;
+       ++lease_it) {
     if (runs.size() == count_max) break;
     runs.push_back(lease_it->second);
   }
@@ -172,7 +173,8 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
     if (runs == by_workflow_.end()) return found;
     for (auto run = runs->second.rbegin(); run != runs->second.rend() && found.size() < count_max; ++run) add(*run);
   } else {
-    for (auto entry = entries_.rbegin(); entry != entries_.rend() && found.size() < count_max; ++entry) add(entry->first);
+    for (auto entry = entries_.rbegin(); entry != entries_.rend() && found.size() < count_max; ++entry)
+      add(entry->first);
   }
   return found;
 }
@@ -210,7 +212,8 @@ class MemoryStore final : public Store {
     answers.reserve(transitions.size());
     table_->set_writer(this);
     for (Transition& transition : transitions) {
-      answers.push_back(is_closed_ ? CommitAnswer{detail::store_closed(), nullptr} : table_->apply(std::move(transition)));
+      answers.push_back(is_closed_ ? CommitAnswer{detail::store_closed(), nullptr}
+                                   : table_->apply(std::move(transition)));
     }
     answer(std::move(done), std::move(answers));
   }
@@ -229,7 +232,8 @@ class MemoryStore final : public Store {
   }
 
   void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override {
-    answer(std::move(done), is_closed_ ? Result<int64_t>(detail::store_closed()) : Result<int64_t>(table_->depth(queue)));
+    answer(std::move(done),
+           is_closed_ ? Result<int64_t>(detail::store_closed()) : Result<int64_t>(table_->depth(queue)));
   }
 
   void find(FindRequest request, FindDone done) override {

@@ -1,8 +1,8 @@
 // MemoryStore: runs in this process's memory; nothing survives it. For tests, notebooks and the simulator.
 //
-// The rows live in a MemoryTable, which several stores may share: then each store is one engine of a (simulated) world, a
-// crashed engine's runs stay, and its leases end with time. No threads and no clock of its own: all stores of a table belong
-// to one thread, and the same calls give the same answers.
+// The rows live in a MemoryTable, which several stores may share: then each store is one engine of a (simulated) world,
+// a crashed engine's runs stay, and its leases end with time. No threads and no clock of its own: all stores of a table
+// belong to one thread, and the same calls give the same answers.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Why a store refuses: the answers and the rule of the fence, the same words in every store. Pure functions; any thread.
+// Why a store refuses: the answers and the rule of the fence, the same words in every store. Pure functions; any
+// thread.
 #pragma once
 
 #include <string>

@@ -1,8 +1,8 @@
 // Every SQL text of the SQLite store.
 //
 // What never changes (runs, events) is kept apart from where a run stands: a run is in exactly one of ready, leased and
-// finished. So a claim or a step rewrites some thirty bytes, however large the payloads are, all tables are appended to,
-// and one commit touches few pages, which is what its latency is made of.
+// finished. So a claim or a step rewrites some thirty bytes, however large the payloads are, all tables are appended
+// to, and one commit touches few pages, which is what its latency is made of.
 #pragma once
 
 namespace stepwell::detail::sql {
@@ -20,7 +20,8 @@ inline constexpr const char* kApplicationIdRead = "PRAGMA application_id";
 inline constexpr const char* kSchemaVersionRead = "PRAGMA user_version";
 inline constexpr const char* kTableCount = "SELECT count(*) FROM sqlite_schema";
 inline constexpr const char* kJournalMode = "PRAGMA journal_mode=WAL";
-inline constexpr const char* kSynchronousFull = "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON";
+inline constexpr const char* kSynchronousFull =
+    "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON";
 inline constexpr const char* kSynchronousNormal = "PRAGMA synchronous=NORMAL";
 // Checkpoints are run by us, off the commit path, so that their errors are seen.
 inline constexpr const char* kSettings =
@@ -97,12 +98,14 @@ inline constexpr const char* kReadyList =
 inline constexpr const char* kReadyTake = "DELETE FROM ready WHERE queue_id = ?1 AND run <= ?2";
 
 inline constexpr const char* kLeaseFind = "SELECT token, claims, event_count FROM leased WHERE run = ?1";
-inline constexpr const char* kLeaseInsert = "INSERT INTO leased(run, token, claims, event_count) VALUES(?1, ?2, ?3, ?4)";
+inline constexpr const char* kLeaseInsert =
+    "INSERT INTO leased(run, token, claims, event_count) VALUES(?1, ?2, ?3, ?4)";
 inline constexpr const char* kLeaseUpdate = "UPDATE leased SET event_count = ?2 WHERE run = ?1";
 inline constexpr const char* kLeaseDelete = "DELETE FROM leased WHERE run = ?1";
 
 inline constexpr const char* kFinishedInsert =
-    "INSERT INTO finished(run, status, token, claims, event_count, finished_at, result) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    "INSERT INTO finished(run, status, token, claims, event_count, finished_at, result) VALUES(?1, ?2, ?3, ?4, ?5, ?6, "
+    "?7)";
 
 inline constexpr const char* kEventInsert =
     "INSERT INTO events(run, seq, kind, attempt, step, at, payload) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";

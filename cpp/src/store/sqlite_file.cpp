@@ -27,7 +27,7 @@ Status refuse_open(const std::string& path, const std::string& reason) {
 Status refuse_network(const std::string& path) {
 #if defined(__linux__)
   constexpr uint32_t kNfs = 0x6969, kSmb = 0x517B, kCifs = 0xFF534D42, kSmb2 = 0xFE534D42;
-  struct statfs where {};
+  struct statfs where{};
   const std::string folder = std::filesystem::path(path).parent_path().string();
   if (statfs(folder.c_str(), &where) != 0) return Status::ok();  // the lock file will say what is wrong with it
   const auto magic = static_cast<uint32_t>(where.f_type);
@@ -54,7 +54,8 @@ Status create_private(const std::string& path) {
 Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& options) {
   if (options.path.empty()) return refuse_open("\"\"", "the path is empty");
   std::error_code failed;
-  const std::string path = std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, failed), failed).string();
+  const std::string path =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, failed), failed).string();
   if (failed) return refuse_open(options.path, failed.message());
   if (std::filesystem::is_directory(path, failed)) return refuse_open(path, "it is a directory");
   STEPWELL_TRY(refuse_network(path));
@@ -72,8 +73,8 @@ Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& option
 SqliteFile::~SqliteFile() { sqlite3_close(connection_); }
 
 Status SqliteFile::connect() {
-  constexpr int kFlags =
-      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
+  constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
+                         SQLITE_OPEN_EXRESCODE;
   const int outcome = sqlite3_open_v2(path_.c_str(), &connection_, kFlags, nullptr);
   if (outcome != SQLITE_OK) return refusal(outcome);
   if (sqlite3_db_readonly(connection_, "main") == 1) return refuse_open(path_, "the file is read-only");
@@ -125,8 +126,8 @@ Status SqliteFile::check_identity(bool& is_new) {
   }
   if (*version != sql::kSchemaVersion) {
     return {StatusKind::kInvalid, code::kStoreSchema,
-            "cannot open " + path_ + ": expected schema version " + std::to_string(sql::kSchemaVersion) + ", the file has " +
-                std::to_string(*version) + ": it was written by another version of stepwell"};
+            "cannot open " + path_ + ": expected schema version " + std::to_string(sql::kSchemaVersion) +
+                ", the file has " + std::to_string(*version) + ": it was written by another version of stepwell"};
   }
   return Status::ok();
 }
@@ -138,8 +139,8 @@ Status SqliteFile::create_schema() {
   return execute(text.c_str());
 }
 
-// A sync of a file that grows waits for the file system's journal too: a third more for each commit. So the WAL gets its
-// bytes at once, zeros, which can never pass for frames: their checksums do not fit.
+// A sync of a file that grows waits for the file system's journal too: a third more for each commit. So the WAL gets
+// its bytes at once, zeros, which can never pass for frames: their checksums do not fit.
 Status SqliteFile::extend_wal() {
   sqlite3_file* wal = nullptr;
   if (sqlite3_file_control(connection_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) != SQLITE_OK || wal == nullptr ||
@@ -186,7 +187,8 @@ Status SqliteFile::refusal(int outcome) const {
   switch (outcome & 0xFF) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      return {StatusKind::kConflict, code::kStoreLocked, "cannot open " + path_ + ": another program has the file open"};
+      return {StatusKind::kConflict, code::kStoreLocked,
+              "cannot open " + path_ + ": another program has the file open"};
     case SQLITE_NOTADB:
       return refuse_open(path_, "it is not an SQLite database");
     case SQLITE_CANTOPEN:

@@ -39,7 +39,8 @@ Status copy_readable(const std::string& path, const std::string& copy) {
   int outcome = sqlite3_open_v2(path.c_str(), &connection, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   if (outcome == SQLITE_OK) {
     sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
-    outcome = sqlite3_exec(connection, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA wal_autocheckpoint=0", nullptr, nullptr, nullptr);
+    outcome = sqlite3_exec(connection, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA wal_autocheckpoint=0", nullptr, nullptr,
+                           nullptr);
   }
   if (outcome == SQLITE_OK) {
     sqlite3_stmt* prepared = nullptr;
@@ -79,7 +80,8 @@ Status rescue_if_marked(const std::string& path) {
     }
     std::filesystem::remove(partial, ignored);
     STEPWELL_TRY(copy_readable(path, partial));
-    std::filesystem::permissions(partial, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write, ignored);
+    std::filesystem::permissions(partial, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write,
+                                 ignored);
     STEPWELL_TRY(sync_path(partial));
     STEPWELL_TRY(rename_path(partial, complete));
     STEPWELL_TRY(sync_path(folder));

@@ -161,8 +161,8 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
     STEPWELL_TRY(finish(ready_update_.bind(standing.queue_id, run, row.event_count), "record a step in"));
   }
   if (transition.end) {
-    finished_insert_.bind(run, static_cast<int32_t>(transition.end->status), row.token, standing.claims, row.event_count,
-                          transition.at, transition.end->payload);
+    finished_insert_.bind(run, static_cast<int32_t>(transition.end->status), row.token, standing.claims,
+                          row.event_count, transition.at, transition.end->payload);
     return finish(finished_insert_, "end a run in");
   }
   if (!is_leased || !transition.release) return Status::ok();
@@ -255,7 +255,8 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);
   if (claimed.empty()) return Status::ok();
   STEPWELL_TRY(finish(ready_take_.bind(queue->second, claimed.back().row.run), "take runs from the queue of"));
-  STEPWELL_CHECK(file_.changed_row_count() == static_cast<int64_t>(claimed.size()), "the queue changed under the claim");
+  STEPWELL_CHECK(file_.changed_row_count() == static_cast<int64_t>(claimed.size()),
+                 "the queue changed under the claim");
   for (RunHistory& history : claimed) {
     const RunRow& row = history.row;
     STEPWELL_TRY(lease(row.run, row.token, row.claims, row.event_count));

@@ -1,7 +1,7 @@
 // SqliteRows: what each store function means in SQL. Store thread only.
 //
-// A Status that is not ok is a failure of the file and ends the transaction that is open; refusals of single transitions
-// travel in their CommitAnswer and have written nothing.
+// A Status that is not ok is a failure of the file and ends the transaction that is open; refusals of single
+// transitions travel in their CommitAnswer and have written nothing.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// SqliteStatement: one prepared statement. What is bound must outlive the step; a statement is used by one thread at a time.
+// SqliteStatement: one prepared statement. What is bound must outlive the step; a statement is used by one thread at a
+// time.
 #pragma once
 
 #include <sqlite3.h>

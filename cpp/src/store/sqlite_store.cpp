@@ -105,8 +105,8 @@ class SqliteStore final : public Store {
   ~SqliteStore() override {
     *is_alive_ = false;
     if (getpid() != pid_) {
-      // A forked child has neither the thread nor the right to touch the file. SQLite's handles must not even be closed,
-      // and a condition variable with a waiter in it waits for ever to be destroyed.
+      // A forked child has neither the thread nor the right to touch the file. SQLite's handles must not even be
+      // closed, and a condition variable with a waiter in it waits for ever to be destroyed.
       (void)thread_.release();
       (void)writer_.release();
       (void)mailbox_.release();
@@ -171,7 +171,8 @@ class SqliteStore final : public Store {
 
   void close(StatusDone done) override {
     if (is_closing_) {
-      send(std::make_unique<detail::RenewCall>([done = std::move(done)](const Status&) mutable { done(Status::ok()); }));
+      send(
+          std::make_unique<detail::RenewCall>([done = std::move(done)](const Status&) mutable { done(Status::ok()); }));
       return;
     }
     is_closing_ = true;

@@ -8,8 +8,8 @@ A label outside the taxonomy never becomes a category: the answer's status is th
 
 from __future__ import annotations
 
-from stepwell.llm._classify import Classification, Classifier, classify, classify_blocking
 from stepwell.llm._chat import Chat, chat, chat_blocking
+from stepwell.llm._classify import Classification, Classifier, classify, classify_blocking
 from stepwell.llm._providers import Usage, resolve_model
 
 __all__ = [

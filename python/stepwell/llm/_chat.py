@@ -27,7 +27,12 @@ class Chat:
 
 
 def _request(
-    model: Model, messages: Sequence[dict[str, str]] | str, returns: Any, retry: Retry, timeout: Duration, options: dict[str, Any]
+    model: Model,
+    messages: Sequence[dict[str, str]] | str,
+    returns: Any,
+    retry: Retry,
+    timeout: Duration,
+    options: dict[str, Any],
 ) -> tuple[Any, ...]:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
@@ -37,7 +42,9 @@ def _request(
 
         schema = pydantic.TypeAdapter(returns).json_schema()
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    return call_request(model, _codec.encode(body, "request"), retry, duration_ms(timeout, "timeout"), "/choices/0/message")
+    return call_request(
+        model, _codec.encode(body, "request"), retry, duration_ms(timeout, "timeout"), "/choices/0/message"
+    )
 
 
 def _read(body: bytes, model: Model, returns: Any) -> Chat:

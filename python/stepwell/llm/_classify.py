@@ -101,7 +101,7 @@ class Classifier:
             return None, 0.0, "the model refused"
         if choice.get("finish_reason") == "content_filter":
             return None, 0.0, "the provider's content filter stopped it"
-        content = message.get("content")
+        content = message.get("content") or ""
         try:
             given = json.loads(content)
             name, confidence = given["label"], given.get("confidence", 0.0)
@@ -177,8 +177,10 @@ def _request_body(model: str, labels: Sequence[str]) -> dict[str, Any]:
 def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     names = tuple(label.strip() if isinstance(label, str) else label for label in labels)
     folded = [name.casefold() if isinstance(name, str) else name for name in names]
-    if not all(isinstance(name, str) and name for name in names) or not 2 <= len(names) <= 1000:  # noqa: PLR2004
-        raise InputError("SW-E2106", "not a usable taxonomy", got=repr(labels)[:200], expected="2 to 1,000 non-empty names")
+    if not all(isinstance(name, str) and name for name in names) or not 2 <= len(names) <= 1000:
+        raise InputError(
+            "SW-E2106", "not a usable taxonomy", got=repr(labels)[:200], expected="2 to 1,000 non-empty names"
+        )
     if len(set(folded)) != len(names) or "text-goes-here" in folded:
         raise InputError("SW-E2106", "a label stands twice in the taxonomy", got=repr(labels)[:200])
     return names

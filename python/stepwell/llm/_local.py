@@ -29,7 +29,7 @@ _RAW_CHARS_MAX = 20_000
 
 _HIDDEN = re.compile(r"<(style|script|head|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
-_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\w+")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}")
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
 # Sentences that talk to whoever sorts the ticket. They are no evidence of what the ticket is about.
@@ -99,8 +99,7 @@ class LocalClassifier:
 
     def classify_many(self, texts: Iterable[str]) -> list[tuple[str | None, float]]:
         """Classify each text; the answers stand in the same order."""
-        scorer = self._ready()
-        return [scorer.best(excerpt(text)) for text in texts]
+        return self._ready().best_of_many([excerpt(text) for text in texts])
 
     def _ready(self) -> Scorer:
         """The scorer; made by the first caller, while others wait for it."""

@@ -44,6 +44,7 @@ _WORDS_MAX = 240  # of one text
 _WORD_CHARS_MAX = 40
 _KNOWN_WORDS_MAX = 20_000  # of one classifier; the table starts anew when it is full,
 _TABLE_BYTES_MAX = 64 << 20  # or when it takes this much
+_TEXTS_AT_ONCE = 64
 _OPENING_WORDS = 40  # the subject and the first sentence or two count full, what follows less
 _LATER_WEIGHT = 0.6
 _WEAK_TERM_WEIGHT = 0.4
@@ -94,10 +95,11 @@ def words_of_label(label: str) -> list[str]:
 
 def stem(word: str) -> str:
     """Cut an English ending off, crudely: enough for "charged" to meet "charges"."""
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            word = word[: -len(suffix)]
-            break
+    if word.endswith(_SUFFIXES):
+        for suffix in _SUFFIXES:
+            if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+                word = word[: -len(suffix)]
+                break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
         word = word[:-1]
     return word
@@ -130,13 +132,13 @@ class Vectors:
 
     def of_words(self, words: Sequence[str]) -> tuple[Floats, Floats]:
         """Return for each word a vector whose length says how telling it is, and one of length 1, centred."""
-        telling = np.zeros((len(words), self._rows.shape[1]), np.float32)
-        centred = np.zeros_like(telling)
-        for index, found in enumerate(self._tokenizer.encode_batch(list(words), add_special_tokens=False)):
-            if found.ids:
-                rows = self._rows[found.ids].astype(np.float32)
-                telling[index] = self._telling[found.ids] @ (rows - 0.4 * self._centre)
-                centred[index] = rows.sum(axis=0) - self._centre
+        # One by one: a batch would start the tokenizer's own thread pool, which does not survive a fork.
+        tokens = [self._tokenizer.encode(word, add_special_tokens=False).ids or [0] for word in words]
+        starts = np.cumsum([0] + [len(ids) for ids in tokens[:-1]])
+        flat = np.concatenate([np.asarray(ids) for ids in tokens])
+        rows = self._rows[flat].astype(np.float32)
+        telling = np.add.reduceat(self._telling[flat, None] * (rows - 0.4 * self._centre), starts, axis=0)
+        centred = np.add.reduceat(rows, starts, axis=0) - self._centre
         return telling, _unit(centred)
 
 
@@ -196,9 +198,8 @@ class _Terms:
     def row(self, word: str) -> Floats:
         """How much one word speaks for each label. A word that speaks for several says less about each."""
         row = np.zeros(self.count, np.float32)
-        places = [self._exact.get(stem(word))]
-        places += [self._prefixes.get(word[:length]) for length in range(3, len(word) + 1)]
-        for place in places:
+        beginnings = (word[:length] for length in range(3, len(word) + 1))
+        for place in (self._exact.get(stem(word)), *(self._prefixes.get(beginning) for beginning in beginnings)):
             for index, weight in (place or {}).items():
                 row[index] = max(row[index], weight)
         speaks_for = int(np.count_nonzero(row))
@@ -279,6 +280,16 @@ class Scorer:
         odds = np.exp((scores - scores.max()) / _TEMPERATURE)
         winner = int(scores.argmax())
         return self._labels[winner], float(odds[winner] / odds.sum())
+
+    def best_of_many(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+        """Do `best` for each text; the new words of many texts are learned together, which is quicker."""
+        found: list[tuple[str | None, float]] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[start : start + _TEXTS_AT_ONCE]
+            words = {word for text in some for word in words_of(text)}
+            self._rows_of(sorted(words)[: self._known_words_max // 2])
+            found.extend(self.best(text) for text in some)
+        return found
 
     def scores(self, text: str) -> Floats | None:
         """The score of each label; None for a text without words."""

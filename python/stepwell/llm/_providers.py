@@ -80,7 +80,9 @@ def resolve_model(model: str, base_url: str | None = None, api_key: str | None =
     url = _checked_url(base_url or url)
     key = api_key or os.environ.get(variable, "").strip()
     if _LOOKS_LIKE_KEY.search(url):
-        raise InputError("SW-E2104", "the base URL holds what looks like an API key", hint=f"put the key into {variable}")
+        raise InputError(
+            "SW-E2104", "the base URL holds what looks like an API key", hint=f"put the key into {variable}"
+        )
     if not key and urlsplit(url).hostname not in _LOOPBACK:
         raise LlmError(
             "SW-E2101",
@@ -88,8 +90,10 @@ def resolve_model(model: str, base_url: str | None = None, api_key: str | None =
             loc=f"looked in the variable {variable}",
             hint=f'export {variable}=...; model="local" needs no key',
         )
-    if any(ord(char) < 33 or ord(char) > 126 for char in key):  # noqa: PLR2004 - printable ASCII
-        raise LlmError("SW-E2105", f"the API key in {variable} has spaces or unprintable characters", hint="copy it again")
+    if any(ord(char) < 33 or ord(char) > 126 for char in key):
+        raise LlmError(
+            "SW-E2105", f"the API key in {variable} has spaces or unprintable characters", hint="copy it again"
+        )
     headers = [("content-type", "application/json")]
     if key:
         headers.append(("authorization", f"Bearer {key}"))

@@ -120,7 +120,7 @@ def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:
         renderer.update(meter.progress())
         while (items := batch.take(timeout=_REFRESH_S)) is not None:
             for item in items:
-                outcome = _failed(item.error) if item.error is not None else Outcome(*item.value)
+                outcome = _failed(item.error) if item.error is not None else Outcome(*(item.value or ()))
                 job.outcomes[sent[item.index]] = outcome
                 meter.count(outcome, is_recorded=item.is_recorded)
             renderer.update(meter.progress())
@@ -135,7 +135,7 @@ def _rows_of(job: Job) -> Iterator[list[Any]]:
             yield [index, text]
 
 
-def _flow_of(job: Job) -> Workflow[..., list[Any]]:
+def _flow_of(job: Job) -> Workflow[..., Any]:
     classifier = job.classifier
 
     def triage_local(row: list[Any]) -> list[Any]:
@@ -144,7 +144,9 @@ def _flow_of(job: Job) -> Workflow[..., list[Any]]:
     async def triage_remote(row: list[Any]) -> list[Any]:
         return _values(await classifier.classify(row[1]))
 
-    return Workflow(triage_local if classifier.is_local else triage_remote, name="stepwell.triage")
+    if classifier.is_local:
+        return Workflow(triage_local, name="stepwell.triage")
+    return Workflow(triage_remote, name="stepwell.triage")
 
 
 def _values(answer: Classification) -> list[Any]:

@@ -225,7 +225,7 @@ double resident_mb() {
   return resident * 4096 / 1e6;
 }
 
-void run_round(const std::string& folder, bool is_last) {
+void run_round(const std::string& folder, bool is_first) {
   constexpr const char* kPlain = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL";
   constexpr const char* kTuned =
       "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0";
@@ -248,18 +248,19 @@ void run_round(const std::string& folder, bool is_last) {
     store.drain(256);
     note("store, create in groups of 256", store.creations(256, 100'000));
     note("store, end + claim in groups of 256", store.drain(256));
-    if (is_last) {
+    if (is_first) {
       std::printf("resident: %.1f MB\n", resident_mb());
     }
   }
-  if (is_last) {
+  if (is_first) {
     StoreLoop fresh(path);
     fresh.creations(256, 100'000);
     fresh.drain(256);
   }
-  if (is_last) {
-    struct stat file {};
-    if (stat(path.c_str(), &file) == 0) std::printf("database: %.0f bytes a finished run\n", static_cast<double>(file.st_size) / 100'096);
+  if (is_first) {
+    struct stat file{};
+    if (stat(path.c_str(), &file) == 0)
+      std::printf("database: %.0f bytes a finished run\n", static_cast<double>(file.st_size) / 100'096);
   }
   remove_database(path);
   StoreLoop memory("");
@@ -272,13 +273,15 @@ void run_round(const std::string& folder, bool is_last) {
 int main(int argc, char** argv) {
   const std::string folder = argc > 1 ? argv[1] : ".";
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
-  std::printf("SQLite %s, durability full, inputs of %zu bytes, %d rounds\n", sqlite_version().c_str(), kPayloadBytes, rounds);
-  for (int round = 0; round < rounds; ++round) run_round(folder, round + 1 == rounds);
+  std::printf("SQLite %s, durability full, inputs of %zu bytes, %d rounds\n", sqlite_version().c_str(), kPayloadBytes,
+              rounds);
+  for (int round = 0; round < rounds; ++round) run_round(folder, round == 0);
   for (const std::string& name : g_order) {
     std::vector<double>& rates = g_rates[name];
     std::sort(rates.begin(), rates.end());
     const double median = rates[rates.size() / 2];
-    std::printf("%-42s %9.0f/s  %7.2f us  (%.0f..%.0f)\n", name.c_str(), median, 1e6 / median, rates.front(), rates.back());
+    std::printf("%-42s %9.0f/s  %7.2f us  (%.0f..%.0f)\n", name.c_str(), median, 1e6 / median, rates.front(),
+                rates.back());
   }
   return 0;
 }

@@ -35,9 +35,11 @@ struct SqliteSubject final : StoreSubject {
 
 std::vector<StoreCase> store_cases() {
   return {
-      {"memory", {.expires_leases = true, .requeues_at_open = false, .is_shared = true},
+      {"memory",
+       {.expires_leases = true, .requeues_at_open = false, .is_shared = true},
        [](const std::string&) { return std::make_unique<MemorySubject>(); }},
-      {"sqlite", {.expires_leases = false, .requeues_at_open = true, .is_shared = false},
+      {"sqlite",
+       {.expires_leases = false, .requeues_at_open = true, .is_shared = false},
        [](const std::string& folder) { return std::make_unique<SqliteSubject>(folder); }},
   };
 }
@@ -150,7 +152,7 @@ TEST_P(StoreContract, RepeatedEventsAreNotAppendedTwice) {
   asks_->claim(1);
   const auto both = [] { return std::vector<Event>{step_event("a", "1"), step_event("b", "2")}; };
   expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));
-  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));  // whole
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));              // whole
   expect_ok(asks_->commit(batch(recording(1, 1, 0, both()), recording(1, 1, 0, both()))));  // in part, then whole
   const RunHistory history = asks_->load(1).value();
   ASSERT_EQ(history.events.size(), 2U);
@@ -169,9 +171,9 @@ TEST_P(StoreContract, GapInTheHistoryIsRefused) {
 TEST_P(StoreContract, StaleTokenWritesNothingAndDisturbsNobody) {
   expect_ok(asks_->commit(batch(creation(1), creation(2))));
   asks_->claim(2);
-  const std::vector<CommitAnswer> answers = asks_->commit(batch(recording(2, 1, 0, {step_event("a", "1")}),
-                                                                recording(1, 9, 0, {step_event("b", "2")}),
-                                                                ending(1, 0), ending(99, 1), ending(2, 1, 1)));
+  const std::vector<CommitAnswer> answers =
+      asks_->commit(batch(recording(2, 1, 0, {step_event("a", "1")}), recording(1, 9, 0, {step_event("b", "2")}),
+                          ending(1, 0), ending(99, 1), ending(2, 1, 1)));
   ASSERT_EQ(answers.size(), 5U);
   EXPECT_TRUE(answers[0].status.is_ok());
   EXPECT_EQ(answers[1].status.kind(), StatusKind::kFenced);
@@ -328,8 +330,10 @@ TEST_P(StoreContract, AnswersComeLaterAndInTheOrderOfTheCalls) {
   std::vector<int> order;
   store_->commit(batch(creation(1)), [&](const auto&) { order.push_back(1); });
   store_->depth("default", [&](const auto& depth) { order.push_back(depth.value() == 1 ? 2 : -2); });
-  store_->claim({"default", 1, 1, 0, 9}, [&](const auto& claimed) { order.push_back(claimed.value().size() == 1 ? 3 : -3); });
-  store_->commit(batch(ending(1, 1)), [&](const auto& answers) { order.push_back(answers[0].status.is_ok() ? 4 : -4); });
+  store_->claim({"default", 1, 1, 0, 9},
+                [&](const auto& claimed) { order.push_back(claimed.value().size() == 1 ? 3 : -3); });
+  store_->commit(batch(ending(1, 1)),
+                 [&](const auto& answers) { order.push_back(answers[0].status.is_ok() ? 4 : -4); });
   store_->load(1, [&](const auto& found) { order.push_back(is_final(found.value().row.status) ? 5 : -5); });
   store_->renew(1, 99, [&](const Status&) { order.push_back(6); });
   store_->commit({}, [&](const auto& answers) { order.push_back(answers.empty() ? 7 : -7); });
@@ -448,7 +452,8 @@ class TwinStores {
       const int32_t count_max = pick(4);
       compare([&](StoreAsks& asks) {
         std::string seen;
-        const std::vector<RunHistory> claimed = asks.claim(ClaimRequest{"default", count_max, 1, 10, 1'000'000'000}).value();
+        const std::vector<RunHistory> claimed =
+            asks.claim(ClaimRequest{"default", count_max, 1, 10, 1'000'000'000}).value();
         for (const RunHistory& history : claimed) {
           seen += show(history);
           known_[history.row.run] = history.row.token;
@@ -487,7 +492,8 @@ class TwinStores {
     const LeaseToken token = pick(6) == 0 ? pick(3) : known_[run];
     Transition drawn = recording(run, token, pick(4), {});
     for (int i = pick(3); i > 0; --i) drawn.events.push_back(step_event("s" + std::to_string(i), "v"));
-    if (pick(4) == 0) drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
+    if (pick(4) == 0)
+      drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
     drawn.release = pick(6) == 0;
     return drawn;
   }
@@ -510,8 +516,8 @@ class TwinStores {
 
   static std::string show_row(const RunRow& row, bool with_input) {
     std::string text = run_name(row.run);
-    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims), row.event_count,
-                                 row.created_at, row.finished_at}) {
+    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims),
+                                 row.event_count, row.created_at, row.finished_at}) {
       text += " " + std::to_string(number);
     }
     text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.result;

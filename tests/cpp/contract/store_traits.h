@@ -32,6 +32,8 @@ struct StoreCase {
   std::function<std::unique_ptr<StoreSubject>(const std::string& folder)> make;
 };
 
-inline void PrintTo(const StoreCase& store_case, std::ostream* out) { *out << store_case.name; }  // NOLINT: gtest's name
+inline void PrintTo(const StoreCase& store_case, std::ostream* out) {
+  *out << store_case.name;
+}  // NOLINT: gtest's name
 
 }  // namespace stepwell::testing

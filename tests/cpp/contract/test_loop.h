@@ -1,9 +1,9 @@
 // TestLoop: a loop without libuv, for the tests of adapters. The thread that calls run or run_until is the loop thread.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <algorithm>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -16,10 +16,12 @@ namespace stepwell::testing {
 class TestLoop final : public Loop {
  public:
   int64_t now_ms() const override {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
   WallMs wall_ms() const override {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
   }
 
   void post(MoveFunction<void()> task) override {
@@ -53,7 +55,8 @@ class TestLoop final : public Loop {
     ready_.notify_one();
   }
 
-  // Serves until `is_done` holds, checked after each batch of tasks. False when `patience_ms` (-1: endless) passed first.
+  // Serves until `is_done` holds, checked after each batch of tasks. False when `patience_ms` (-1: endless) passed
+  // first.
   template <typename IsDone>
   bool run_until(IsDone is_done, int64_t patience_ms = 20'000) {
     const int64_t deadline = now_ms() + patience_ms;

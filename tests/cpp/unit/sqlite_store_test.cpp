@@ -196,7 +196,7 @@ TEST_F(SqliteStoreTest, FileIsPrivateOursAndReadableByPeople) {
   ASSERT_TRUE(open().is_ok());
   asks().commit(batch(creation(0x2A)));
   for (const char* suffix : {"", "-wal", ".lock"}) {
-    struct stat file {};
+    struct stat file{};
     ASSERT_EQ(stat((options_.path + suffix).c_str(), &file), 0) << suffix;
     EXPECT_EQ(file.st_mode & 0777, 0600U) << suffix;
   }
@@ -204,7 +204,8 @@ TEST_F(SqliteStoreTest, FileIsPrivateOursAndReadableByPeople) {
   EXPECT_EQ(text_of("PRAGMA application_id"), std::to_string(0x53574C31));
   EXPECT_EQ(text_of("PRAGMA user_version"), "1");
   EXPECT_EQ(text_of("PRAGMA journal_mode"), "wal");
-  EXPECT_EQ(text_of("SELECT run || ' ' || workflow || ' ' || queue || ' ' || status FROM run_list"), "r_2a triage default queued");
+  EXPECT_EQ(text_of("SELECT run || ' ' || workflow || ' ' || queue || ' ' || status FROM run_list"),
+            "r_2a triage default queued");
   EXPECT_FALSE(sqlite_version().empty());
 }
 
@@ -269,7 +270,8 @@ TEST_F(SqliteStoreTest, PlacesThatCannotBeWrittenAreRefused) {
 TEST_F(SqliteStoreTest, DamagedFileIsRefusedOrAnswersWithErrors) {
   options_.wal_bytes_initial = 0;
   ASSERT_TRUE(open().is_ok());
-  for (RunId run = 1; run <= 2000; ++run) store_->commit(batch(creation(run, std::string(400, 'x'))), [](const auto&) {});
+  for (RunId run = 1; run <= 2000; ++run)
+    store_->commit(batch(creation(run, std::string(400, 'x'))), [](const auto&) {});
   ASSERT_TRUE(asks().close().is_ok());
   {
     std::fstream file(options_.path, std::ios::in | std::ios::out | std::ios::binary);
@@ -286,7 +288,8 @@ TEST_F(SqliteStoreTest, DamagedFileIsRefusedOrAnswersWithErrors) {
   }
   const Status status = asks().claim(ClaimRequest{"default", 500, 1, 0, 9}).error();
   EXPECT_EQ(status.kind(), StatusKind::kIo) << status.to_string();
-  EXPECT_EQ(asks().commit_one(creation(9'000)).status.code(), code::kStoreIo) << "a damaged file must take nothing more";
+  EXPECT_EQ(asks().commit_one(creation(9'000)).status.code(), code::kStoreIo)
+      << "a damaged file must take nothing more";
 }
 
 // Files may not grow beyond `bytes`: a full disk that needs no root and no mount.

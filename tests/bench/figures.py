@@ -1,0 +1,96 @@
+"""What is compared with what, and the goals. The names are stable: whoever reads the JSON may rely on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Ours, alone or divided by a peer's, against a goal. `ours` and `peer` are `who.what:measure`."""
+
+    name: str
+    ours: str
+    peer: str = ""
+    goal: float | None = None
+    is_lower_better: bool = False
+
+    def arms(self) -> list[str]:
+        """The arms that this figure is made of."""
+        return [key.partition(":")[0] for key in (self.ours, self.peer) if key]
+
+    def is_met(self, value: float) -> bool | None:
+        """Whether the goal is reached; None when there is none."""
+        if self.goal is None:
+            return None
+        return value <= self.goal if self.is_lower_better else value >= self.goal
+
+
+def at_least(name: str, ours: str, peer: str = "", goal: float | None = None) -> Figure:
+    """More is better."""
+    return Figure(name, ours, peer, goal)
+
+
+def at_most(name: str, ours: str, peer: str = "", goal: float | None = None) -> Figure:
+    """Less is better."""
+    return Figure(name, ours, peer, goal, is_lower_better=True)
+
+
+# runs.*, start.*: no-op runs with their history, SQLite, durability="full"; `drain` is `async def`, `drain_def` plain `def`.
+# Peers stand with their best: Celery without late acknowledgement if that is faster, DBOS with a write-ahead log.
+FIGURES = (
+    at_least("runs.vs_bullmq", "stepwell.queue:drain_per_s", "bullmq.queue:drain_per_s", 1.75),
+    at_least("runs.vs_celery", "stepwell.queue:drain_per_s", "celery.queue:drain_best_per_s", 20),
+    at_least("runs.vs_dbos", "stepwell.queue:drain_per_s", "dbos.queue:drain_per_s", 50),
+    at_least("runs.def_vs_bullmq", "stepwell.queue:drain_def_per_s", "bullmq.queue:drain_per_s", 2.5),
+    at_least("start.vs_bullmq", "stepwell.queue:start_bulk_per_s", "bullmq.queue:start_bulk_per_s", 5),
+    at_least("start.one_vs_bullmq", "stepwell.queue:start_one_per_s", "bullmq.queue:start_one_per_s", 1.1),
+    at_least("start.one_vs_bare", "stepwell.queue:start_one_per_s", "sqlite3.steps:commits_per_s", 0.8),
+    at_most("runs.rss_mb", "stepwell.queue:rss_mb", goal=60),
+    at_least("seq_steps.vs_dbos", "stepwell.steps:seq_per_s", "dbos.steps:seq_per_s", 5),
+    at_least("seq_steps.vs_sqlite", "stepwell.steps:seq_per_s", "sqlite3.steps:commits_per_s", 0.5),
+    at_least("steps3.vs_dbos", "stepwell.steps:steps3_per_s", "dbos.steps:steps3_per_s", 20),
+    at_most("latency.p50_ms", "stepwell.latency:p50_ms", goal=0.6),
+    at_most("latency.p99_ms", "stepwell.latency:p99_ms", goal=3),
+    at_least("http64.vs_aiohttp", "stepwell.http64:per_s_0ms", "aiohttp.http64:per_s_0ms", 6),
+    at_least("http64.vs_httpx", "stepwell.http64:per_s_0ms", "httpx.http64:per_s_0ms", 25),
+    at_least("http64.vs_wrk", "stepwell.http64:per_s_0ms", "wrk.http64:per_s_0ms", 0.3),
+    at_most("http64.cpu_vs_aiohttp", "stepwell.http64:cpu_us_0ms", "aiohttp.http64:cpu_us_0ms", 1 / 6),
+    at_least("http1024.of_ideal", "stepwell.http1024:of_ideal_200ms", goal=0.97),
+    at_most("http1024.cpu_vs_aiohttp", "stepwell.http1024:cpu_us_200ms", "aiohttp.http1024:cpu_us_200ms", 1 / 4),
+    at_least("http5000.of_ideal", "stepwell.http5000:of_ideal", goal=0.97),
+    at_most("http5000.added_p50_ms", "stepwell.http5000:added_p50_ms", goal=1),
+    at_most("http5000.added_p99_ms", "stepwell.http5000:added_p99_ms", goal=10),
+    at_least("http_durable.per_s", "stepwell.http_durable:per_s"),
+    at_most("memory.call_kib", "stepwell.http5000:call_kib", goal=25),
+    at_most("import.ms", "stepwell.import:stepwell_ms", goal=60),
+    at_least("border.per_s", "stepwell.border:per_s"),
+    at_least("triage200.of_ideal", "stepwell.triage:of_ideal_200ms"),
+    at_least("triage0.rows_per_s", "stepwell.triage:rows_per_s_0ms"),
+)
+# Compared by hand for now: no figure reads them, and they run with the group that they belong to.
+GROUP_OF_ARMS = {
+    "runs": ("queue",),
+    "start": ("queue", "sqlite3.steps"),
+    "seq_steps": ("steps",),
+    "steps3": ("dbos.steps", "dbos_default.steps"),
+    "memory": ("http5000",),
+    "triage200": ("triage",),
+    "triage0": ("triage",),
+}
+
+
+def chosen_arms(names: list[str], registered: list[str]) -> list[str]:
+    """The registered arms that these figures, groups of figures, arms or kinds of arms need; all, without a name."""
+    wanted: set[str] = set()
+    for name in names:
+        figures = [figure for figure in FIGURES if name in {figure.name, figure.name.partition(".")[0]}]
+        keys = {name, *GROUP_OF_ARMS.get(name, ())}
+        found = {each for each in registered if keys & {each, each.partition(".")[2]}}
+        found |= {each for figure in figures for each in figure.arms() if each in registered}
+        if not figures and not found:
+            raise ValueError(name)
+        wanted |= found
+    order = list(dict.fromkeys(each.partition(".")[2] for each in registered))
+    chosen = [each for each in registered if each in wanted or not names]
+    return sorted(chosen, key=lambda each: order.index(each.partition(".")[2]))
