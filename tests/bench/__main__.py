@@ -118,7 +118,7 @@ def main(words: list[str]) -> int:
         (name, measure, shown(value))
         for name, measures in results.medians().items()
         for measure, value in measures.items()
-        if not measure.startswith("tree_")
+        if not measure.startswith("child_")
     ]
     print(f"\n{table(('arm', 'measure', 'median'), medians)}")
     rows = figure_rows(results)

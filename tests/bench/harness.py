@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -179,7 +180,7 @@ class Bench:
     def run(
         self, command: list[object], environment: dict[str, str] | None = None, *, core: int | None = None
     ) -> Measures:
-        """Run a child to its end; its last line is JSON. Adds its CPU and the most memory its tree held.
+        """Run a child to its end; its last line is JSON. Adds the CPU it used and the most memory its tree held.
 
         `core` pins it, so that a client and its server do not fight; a machine with one core ignores that.
         """
@@ -197,13 +198,19 @@ class Bench:
             lines, problems = out.read().strip().splitlines(), error.read().strip()
         if child.returncode or not lines:
             raise ArmError(f"{' '.join(words[1:3])} ended with {child.returncode}: {problems[-800:]}")
-        return {**json.loads(lines[-1]), "tree_cpu_s": cpu, "tree_rss_mb": rss, "tree_pss_mb": pss}
+        return {**json.loads(lines[-1]), "child_cpu_s": cpu, "child_rss_mb": rss, "child_pss_mb": pss}
+
+
+def ended_children_cpu_seconds() -> float:
+    """CPU of the children that we have waited for; servers that still run are not in it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def watch(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[float, float, float]:
-    """Wait for a child, sampling: the most RSS and PSS in MiB, and the CPU seconds of its tree."""
+    """Wait for a child, sampling: the most RSS and PSS of its tree in MiB, and its CPU seconds, its own children's included."""
     deadline = time.monotonic() + CHILD_SECONDS_MAX
-    before = cpu_seconds(os.getpid())
+    before = ended_children_cpu_seconds()
     rss = pss = 0.0
     try:
         while True:
@@ -218,7 +225,7 @@ def watch(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[float
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)  # the group is the child's own
             child.wait()
-    return rss, pss, cpu_seconds(os.getpid()) - before
+    return rss, pss, ended_children_cpu_seconds() - before
 
 
 # --- rounds ---

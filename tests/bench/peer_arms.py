@@ -110,7 +110,7 @@ def wrk_arm(concurrency: int) -> Callable[[Bench], Measures]:
             found = bench.run([*command, f"{bench.server(delay)}/v1/chat/completions"], core=CLIENT_CORE)
             if found["failed"] or not found["requests"]:
                 raise ArmError(f"wrk: {found['failed']:.0f} calls failed, {found['requests']:.0f} ended")
-            cpu_us = found["client_cpu_s"] / found["requests"] * 1e6
+            cpu_us = found["child_cpu_s"] / found["requests"] * 1e6
             cell = {"per_s": found["requests"] / found["seconds"], "cpu_us": cpu_us, "p50_ms": found["p50_ms"]}
             measures |= {f"{name}_{delay}ms": value for name, value in cell.items()}
         return measures
