@@ -82,7 +82,7 @@ PyObject* item_of(const Item& item) {
       return tuple_of(kind_of(item.kind), int_of(item.run), bytes_of(item.payload));
     case ItemKind::kRunFinished:
       return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)), int_of(item.run),
-                      int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload));
+                      int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload), bool_of(item.ok));
     case ItemKind::kStarted:
       return started_of(item);
     case ItemKind::kHttp:

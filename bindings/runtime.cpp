@@ -111,6 +111,8 @@ void register_runtime(py::module_& module) {
       .def("send", [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
         raise_unless_ok(runtime.send(requests_from_python(requests), ticket));
       }, py::arg("requests"), py::arg("ticket"), py::pos_only())
+      .def("for_test_hand_out", [](Runtime& runtime, size_t count) { raise_unless_ok(runtime.for_test_hand_out(count)); },
+           py::arg("count"), py::pos_only())
       .def("counters", &counters_of, py::pos_only())
       .def("close", [](Runtime& runtime, int64_t deadline_ms) {
         raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));

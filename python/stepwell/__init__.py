@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import llm
     from stepwell._batch import Batch, BatchItem, BatchProgress
-    from stepwell._engine import Engine, Run
+    from stepwell._engine import Engine
     from stepwell._errors import (
         BusyError,
         ClosedError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WaitTimeout,
         WorkflowError,
     )
+    from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._workflow import Step, Workflow, gather, step, workflow
     from stepwell.triage import triage
@@ -47,7 +48,7 @@ _WHERE = {
     "LlmError": "_errors",
     "NotFoundError": "_errors",
     "Retry": "_types",
-    "Run": "_engine",
+    "Run": "_run",
     "RunCancelled": "_errors",
     "RunError": "_errors",
     "RunFailed": "_errors",

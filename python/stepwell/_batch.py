@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
-from stepwell._engine import failure_of, run_error, start_request
+from stepwell._engine import start_request
 from stepwell._errors import InputError, WorkflowError
+from stepwell._run import failure_of, run_error
 from stepwell._types import RunStatus
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ class Batch(Generic[R]):
         label = name or (str(key) if isinstance(key, str) else "batch")
         self._queue = f"{flow.name}/{hashlib.blake2b(label.encode(), digest_size=6).hexdigest()}"
         self._ready = threading.Condition()
-        self._done: deque[tuple[int, int, int, bytes]] = deque()
-        self._recorded: set[int] = set()
-        self._started = self._finished = self._failed = 0
+        self._done: deque[tuple[int, int, int, bytes, bool]] = deque()
+        self._started = self._finished = self._failed = self._recorded = 0
         self._total: int | None = None
         self._feed_error: BaseException | None = None
         self._is_stopped = False
@@ -130,14 +130,11 @@ class Batch(Generic[R]):
                 self._ready.wait(timeout=1.0)
             if self._is_stopped:
                 return False
-            begin = self._started
             self._started += len(requests)
         answers = self._engine._core.start(requests)  # noqa: SLF001
-        for offset, (failure, _, attached, status, _) in enumerate(answers):
-            if failure is not None:
-                raise failure_of(failure)
-            if attached and status >= RunStatus.SUCCEEDED:
-                self._recorded.add(begin + offset)
+        for answer in answers:
+            if answer[0] is not None:
+                raise failure_of(answer[0])
         requests.clear()
         return True
 
@@ -146,8 +143,10 @@ class Batch(Generic[R]):
     def _on_items(self, items: list[tuple[Any, ...]]) -> None:
         """Take outcomes in. On the pump."""
         with self._ready:
-            for _, ticket, run, status, payload in items:
-                self._done.append((ticket & 0xFFFFFFFF, run, status, payload))
+            for _, ticket, run, status, payload, is_new in items:
+                self._done.append((ticket & 0xFFFFFFFF, run, status, payload, not is_new))
+                if not is_new:
+                    self._recorded += 1
                 if status != RunStatus.SUCCEEDED:
                     self._failed += 1
             self._finished += len(items)
@@ -179,8 +178,7 @@ class Batch(Generic[R]):
     def _is_over(self) -> bool:
         return self._is_stopped or (self._total is not None and self._finished >= self._total)
 
-    def _outcome(self, index: int, run: int, status: int, payload: bytes) -> BatchItem[R]:
-        recorded = index in self._recorded
+    def _outcome(self, index: int, run: int, status: int, payload: bytes, recorded: bool) -> BatchItem[R]:  # noqa: FBT001
         if status == RunStatus.SUCCEEDED:
             return BatchItem(index, _codec.decode(payload, self._flow.returns), None, recorded)
         return BatchItem(index, None, run_error(run, status, payload), recorded)
@@ -231,7 +229,7 @@ class Batch(Generic[R]):
             return BatchProgress(
                 self._finished,
                 self._failed,
-                len(self._recorded),
+                self._recorded,
                 self._started,
                 self._total,
                 time.monotonic() - self._began,

@@ -9,15 +9,16 @@ import json
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepwell import _codec, _config
-from stepwell._errors import InputError, NotFoundError, RunCancelled, RunFailed, WorkflowError
-from stepwell._types import Duration, RunStatus, duration_ms, run_name
+from stepwell._errors import ClosedError, InputError, NotFoundError
+from stepwell._run import Run, failure_of
+from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -25,82 +26,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
-
-
-class Run(Generic[R]):
-    """A started run. `await run`, or `run.result(timeout=30)`; both raise RunFailed when it failed."""
-
-    def __init__(self, engine: Engine, flow: Workflow[..., Any], run: int, *, is_new: bool) -> None:
-        self._engine = engine
-        self._flow = flow
-        self._run = run
-        #: False when the key was known and this is the run that had it.
-        self.is_new = is_new
-
-    @property
-    def id(self) -> str:
-        """The run's name, e.g. `r_1a2b3c`."""
-        return run_name(self._run)
-
-    def status(self) -> RunStatus:
-        """Where the run stands now."""
-        return RunStatus(self._engine._row(self._run)[1])  # noqa: SLF001
-
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for the result, up to `timeout` seconds (None: without end), without holding the GIL.
-
-        Raises WaitTimeout, RunFailed or RunCancelled.
-        """
-        wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
-        _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
-        return self._value(status, payload)
-
-    def cancel(self) -> None:
-        """End the run as cancelled, its calls in flight included. Nothing happens if it has ended."""
-        self._engine._core.cancel(self._run)  # noqa: SLF001
-
-    def _value(self, status: int, payload: bytes) -> R:
-        if status == RunStatus.SUCCEEDED:
-            return _codec.decode(payload, self._flow.returns, f"result of run {self.id}")  # type: ignore[no-any-return]
-        raise run_error(self._run, status, payload)
-
-    def __await__(self) -> Generator[Any, None, R]:
-        """Wait for the result on the caller's event loop."""
-        future = self._engine._watch(self._run)  # noqa: SLF001
-        status, payload = yield from future.__await__()
-        return self._value(status, payload)
-
-    def _repr_html_(self) -> str:
-        from stepwell._cards import run_card
-
-        try:
-            return run_card(self._engine._core.find(run=self._run, with_events=True)[0])  # noqa: SLF001
-        except WorkflowError:
-            return f"<code>{self!r}</code>".replace("<run", "&lt;run")
-
-    def __repr__(self) -> str:
-        """Name workflow, run and status."""
-        try:
-            status = self.status().name.lower()
-        except WorkflowError:
-            status = "unknown"
-        return f"<run {self.id} of {self._flow.name}: {status}>"
-
-
-def run_error(run: int, status: int, payload: bytes) -> WorkflowError:
-    """Build the exception for a run that ended without a result."""
-    error = _codec.decode_error(payload)
-    message = error.get("message", "no message was recorded")
-    if status == RunStatus.CANCELLED:
-        return RunCancelled("SW-E1006", message, error=error, run_id=run_name(run))
-    kind = error.get("type")
-    return RunFailed(
-        error.get("code", "SW-E2000"),
-        f"run {run_name(run)} failed: {kind}: {message}" if kind else f"run {run_name(run)} failed: {message}",
-        error=error,
-        hint=error.get("hint", ""),
-        run_id=run_name(run),
-    )
 
 
 class Engine:
@@ -126,7 +51,7 @@ class Engine:
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
         proxy, no_proxy = _config.proxy()
-        self._core = _core.Runtime.open(
+        self._core: Any = _core.Runtime.open(
             self.path,
             durable=durability == "full",
             lease_ms=duration_ms(lease, "lease"),
@@ -252,8 +177,11 @@ class Engine:
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
         timeout_ms: int = 60_000,
-    ) -> tuple[int, bytes]:
-        """Send one HTTP request through the core, unrecorded; return status and body. Raises StoreError's kin on failure."""
+    ) -> HttpAnswer:
+        """Send one HTTP request through the core, unrecorded.
+
+        Raises StoreError, WaitTimeout or InputError when there is no answer.
+        """
         ticket, future = self._future()
         self._send_soon((method, url, headers, body, 10_000, timeout_ms), ticket)
         return await future  # type: ignore[no-any-return]
@@ -266,7 +194,7 @@ class Engine:
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
         timeout_ms: int = 60_000,
-    ) -> tuple[int, bytes]:
+    ) -> HttpAnswer:
         """Send one HTTP request through the core from plain code, waiting without the GIL."""
         ready = threading.Event()
         answer: list[tuple[Any, ...]] = []
@@ -279,10 +207,10 @@ class Engine:
         self._core.send([(method, url, headers, body, 10_000, timeout_ms)], group << 32)
         ready.wait()
         self._worker.close_group(group)
-        _, _, failure, status, _, content, _ = answer[0]
+        _, _, failure, status, pairs, content, _ = answer[0]
         if failure is not None:
             raise failure_of(failure)
-        return status, content
+        return HttpAnswer(status, content, pairs)
 
     def _send_soon(self, request: tuple[Any, ...], ticket: int) -> None:
         self._core.send([request], ticket)
@@ -334,6 +262,8 @@ class Engine:
         _open_engines.discard(self)
         self._core.close(int(timeout * 1000))
         self._worker.close()
+        # Engine, worker and runs refer to each other; descriptors must not wait for a garbage collection.
+        self._core = self._worker.core = _Closed()
 
     def __enter__(self) -> Self:
         """Return the open engine."""
@@ -362,23 +292,14 @@ def _resolve(batch: list[tuple[asyncio.Future[Any], tuple[Any, ...]]]) -> None:
         elif item[2] is not None:
             future.set_exception(failure_of(item[2]))
         else:
-            future.set_result((item[3], item[5]))
+            future.set_result(HttpAnswer(item[3], item[5], item[4]))
 
 
-def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
-    """Build the exception for a failure that came inside a batch."""
-    from stepwell import _errors
+class _Closed:
+    """What stands in the place of a closed core."""
 
-    names = {
-        1: "InputError",
-        2: "NotFoundError",
-        3: "ConflictError",
-        4: "BusyError",
-        5: "WaitTimeout",
-        9: "ClosedError",
-    }
-    kind: type[WorkflowError] = getattr(_errors, names.get(failure[0], "StoreError"))
-    return kind(failure[1], failure[2])
+    def __getattr__(self, name: str) -> Any:
+        raise ClosedError("SW-E1001", "the engine is closed")
 
 
 def fingerprint_of(payload: bytes) -> int:

@@ -78,6 +78,20 @@ class RunStatus(enum.IntEnum):
     DEAD = 5
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer to a plain request: status, body, and headers as they came (names in lower case)."""
+
+    status: int
+    body: bytes
+    header_pairs: list[tuple[str, str]]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by name; of several with one name the last."""
+        return dict(self.header_pairs)
+
+
 def run_name(run: int) -> str:
     """Return a run id as people see it."""
     return f"r_{run:x}"

@@ -1,9 +1,9 @@
 """The command line: run arms in rounds, print the figures, write them down.
 
-    ./dev bench                          everything
-    ./dev bench runs http64.vs_wrk       these groups and figures, and what they need
-    ./dev bench celery.queue             one arm; `--list` names all
-    ./dev bench --quick --json FILE      a short look; the medians and every round go to FILE
+./dev bench                          everything
+./dev bench runs http64.vs_wrk       these groups and figures, and what they need
+./dev bench celery.queue             one arm; `--list` names all
+./dev bench --quick --json FILE      a short look; the medians and every round go to FILE
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def shown(number: float | None) -> str:
 
 def figure_rows(results: Results) -> list[tuple[str, ...]]:
     """One row a figure whose arms were run."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for figure in FIGURES:
         value = value_of(figure, results)
         if value is None:
@@ -101,7 +101,11 @@ def main(words: list[str]) -> int:
     options = parse(words)
     load_arms()
     if options.list:
-        print("\n".join(["figures:", *(f"  {figure.name}" for figure in FIGURES), "arms:", *(f"  {name}" for name in ARMS)]))
+        print(
+            "\n".join(
+                ["figures:", *(f"  {figure.name}" for figure in FIGURES), "arms:", *(f"  {name}" for name in ARMS)]
+            )
+        )
         return 0
     try:
         arms = chosen_arms(options.names, list(ARMS))
@@ -114,7 +118,7 @@ def main(words: list[str]) -> int:
     with bench.stack:
         results = run_rounds(bench, arms, rounds, lambda line: print(line, flush=True))
     seconds = time.monotonic() - began
-    medians = [
+    medians: list[tuple[str, ...]] = [
         (name, measure, shown(value))
         for name, measures in results.medians().items()
         for measure, value in measures.items()
@@ -125,7 +129,9 @@ def main(words: list[str]) -> int:
     if rows:
         print(f"\n{table(('figure', 'ours', 'peer', 'ratio', 'goal', ''), rows)}")
     loads = [each["foreign_cores"] for measured in results.rounds.values() for each in measured if each]
-    print(f"\n{rounds} rounds, {seconds:.0f} s; other load while measuring: {max(loads, default=0.0):.1f} cores at most")
+    print(
+        f"\n{rounds} rounds, {seconds:.0f} s; other load while measuring: {max(loads, default=0.0):.1f} cores at most"
+    )
     for name, problem in results.failures.items():
         print(f"failed: {name}: {problem}", file=sys.stderr)
     if options.json:

@@ -167,7 +167,9 @@ class Bench:
 
     def node(self, script: str, *arguments: object) -> Measures:
         """Run a Node peer."""
-        return self.run([install.node(), HERE / "peers" / script, *arguments], {"BENCH_NODE": str(install.node_folder())})
+        return self.run(
+            [install.node(), HERE / "peers" / script, *arguments], {"BENCH_NODE": str(install.node_folder())}
+        )
 
     def peer_python(self, script: str, *arguments: object, core: int | None = None) -> Measures:
         """Run a Python peer, in the environment of the peers."""
@@ -184,20 +186,21 @@ class Bench:
 
         `core` pins it, so that a client and its server do not fight; a machine with one core ignores that.
         """
-        words = [str(word) for word in command]
+        pins = core is not None and core < (os.cpu_count() or 1) and shutil.which("taskset")
+        words = [*(("taskset", "-c", str(core)) if pins else ()), *(str(word) for word in command)]
         # The name of our own folder must not shadow what a peer imports.
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | (environment or {})
-        pin = None if core is None or core >= (os.cpu_count() or 1) else lambda: os.sched_setaffinity(0, {core})
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-            child = subprocess.Popen(  # noqa: PLW1509 - the harness has one thread, so a hook before exec is safe
-                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=error, start_new_session=True, preexec_fn=pin
+            child = subprocess.Popen(
+                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=error, start_new_session=True
             )
             rss, pss, cpu = watch(child)
             out.seek(0)
             error.seek(0)
             lines, problems = out.read().strip().splitlines(), error.read().strip()
         if child.returncode or not lines:
-            raise ArmError(f"{' '.join(words[1:3])} ended with {child.returncode}: {problems[-800:]}")
+            name = " ".join(str(word) for word in command[1:3])
+            raise ArmError(f"{name} ended with {child.returncode}: {problems[-800:]}")
         return {**json.loads(lines[-1]), "child_cpu_s": cpu, "child_rss_mb": rss, "child_pss_mb": pss}
 
 
@@ -208,7 +211,7 @@ def ended_children_cpu_seconds() -> float:
 
 
 def watch(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> tuple[float, float, float]:
-    """Wait for a child, sampling: the most RSS and PSS of its tree in MiB, and its CPU seconds, its own children's included."""
+    """Wait for a child, sampling: the most RSS and PSS of its tree in MiB; then its CPU seconds, its children's included."""
     deadline = time.monotonic() + CHILD_SECONDS_MAX
     before = ended_children_cpu_seconds()
     rss = pss = 0.0

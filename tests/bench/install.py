@@ -1,4 +1,4 @@
-"""The peers, fetched on demand into build/bench by their ordinary clients, at pinned versions; a second run fetches nothing."""
+"""The peers, fetched on demand into build/bench at pinned versions; a second run fetches nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ def shell(*command: str | Path, cwd: Path = HERE) -> None:
     words = [str(word) for word in command]
     try:
         subprocess.run(
-            words, cwd=cwd, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS_MAX
+            words,
+            cwd=cwd,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS_MAX,
         )
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or str(error)

@@ -7,9 +7,12 @@ import socket
 import subprocess
 import tempfile
 import threading
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from .install import MissingError
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 START_SECONDS_MAX = 10
 
@@ -53,7 +56,7 @@ class EpollServer(ServerProcess):
         super().__init__([*pin, program, "0", str(delay_ms), str(delay_ms_max)], "")
         self.url = f"http://127.0.0.1:{int(self.line)}"
 
-    def __enter__(self) -> EpollServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -101,7 +104,7 @@ class RedisServer:
             if not wire.recv(64).startswith(b"+OK"):
                 raise MissingError("redis-server refused FLUSHALL")
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +13,7 @@ import stepwell as sw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 QUICK = sw.Retry(max_attempts=5, base="1ms", cap="2ms")
 
@@ -271,7 +269,8 @@ def test_map_limits_what_runs_at_once(engine: sw.Engine) -> None:
         nonlocal most
         active.append(x)
         most = max(most, len(active))
-        await asyncio.sleep(0.001)
+        for _ in range(3):
+            await asyncio.sleep(0)
         active.remove(x)
 
     engine.map(flow, range(60), concurrency=5).results()
@@ -348,98 +347,3 @@ def test_recorded_steps_answer_after_a_reopen(tmp_path: Path) -> None:
 def test_a_second_engine_on_the_same_file_is_refused(tmp_path: Path) -> None:
     with sw.Engine(tmp_path / "s.db"), pytest.raises(sw.ConflictError, match="SW-E1101"):
         sw.Engine(tmp_path / "s.db")
-
-
-def test_open_and_close_a_hundred_times_leaks_nothing(tmp_path: Path) -> None:
-    def count_fds() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    sw.Engine(tmp_path / "s.db").close()
-    threads, fds = threading.active_count(), count_fds()
-    for _ in range(100):
-        with sw.Engine(tmp_path / "s.db") as engine:
-            engine.start(plain_flow, 1)
-    assert threading.active_count() <= threads
-    assert count_fds() <= fds
-
-
-def test_a_closed_engine_says_so() -> None:
-    engine = sw.Engine()
-    engine.close()
-    engine.close()
-    with pytest.raises(sw.ClosedError, match="SW-E1001"):
-        engine.start(plain_flow, 1)
-
-
-def test_many_threads_submit(engine: sw.Engine) -> None:
-    results: list[int] = []
-
-    def submit(base: int) -> None:
-        results.extend(engine.start(plain_flow, base + n).result(30) for n in range(25))
-
-    threads = [threading.Thread(target=submit, args=(100 * n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 200
-
-
-def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=50, check=False
-    )
-
-
-def test_exit_with_work_in_flight(tmp_path: Path) -> None:
-    """With and without close, many times: the interpreter ends, quietly."""
-    code = """
-import asyncio, stepwell as sw
-@sw.workflow
-async def flow(x): await asyncio.sleep(30)
-@sw.workflow
-def quick(x): return x
-engine = sw.Engine("s.db")
-for n in range(50): engine.start(flow, n)
-for n in range(50): engine.start(quick, n)
-"""
-    for _ in range(5):
-        done = run_python(code, tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_forked_child_is_refused(tmp_path: Path) -> None:
-    code = """
-import os, stepwell as sw
-@sw.workflow
-def flow(x): return x
-engine = sw.Engine("s.db")
-engine.start(flow, 1).result(10)
-pid = os.fork()
-if pid == 0:
-    try:
-        engine.start(flow, 2)
-    except sw.ClosedError as error:
-        os._exit(7 if error.code == "SW-E1002" else 1)
-    os._exit(2)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-assert engine.start(flow, 3).result(10) == 3
-engine.close()
-"""
-    done = run_python(code, tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_import_is_light() -> None:
-    code = "import sys, stepwell; print([m for m in ('asyncio', 'pydantic', 'numpy', 'stepwell._core', 'ssl') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_public_names() -> None:
-    assert sorted(sw.__all__) == sorted(set(sw.__all__))
-    for name in sw.__all__:
-        assert getattr(sw, name) is not None
-    assert set(sw.__all__) <= set(dir(sw))
-    with pytest.raises(AttributeError):
-        _ = sw.no_such_name  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def one_round(folder: Path, rows: int, seed: int) -> None:
         assert not repeated, f"{len(repeated)} calls were repeated although their results were recorded: {repeated[:3]}"
 
 
-def run_and_kill(
-    command: list[str], folder: Path, server: LlmServer, rows: int, draw: random.Random | None
-) -> int:
+def run_and_kill(command: list[str], folder: Path, server: LlmServer, rows: int, draw: random.Random | None) -> int:
     """Run the job; with `draw`, end it with SIGKILL once it has made a random number of calls. Return its exit code."""
     child = subprocess.Popen(command, cwd=folder)
     if draw is not None:

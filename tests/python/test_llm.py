@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pydantic
 import pytest
-from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 import stepwell as sw
 from stepwell.llm import Classifier, resolve_model
+from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

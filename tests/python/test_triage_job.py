@@ -9,10 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 import stepwell as sw
 from stepwell.__main__ import main
+from stepwell.testing.llm_server import Faults, LlmServer, predict
 from stepwell.triage import triage_table
 
 if TYPE_CHECKING:

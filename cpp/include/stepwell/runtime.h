@@ -48,7 +48,7 @@ enum class ItemKind : uint8_t {
   kStepAnswer = 1,   // run, step, ok, payload, attempt: recorded; hand it to whoever awaits it
   kAttempt = 2,      // run, step, attempt: try the step again now
   kStop = 3,         // run: drop the activation, its result is no longer wanted
-  kRunFinished = 4,  // ticket, run, run_status, payload
+  kRunFinished = 4,  // ticket, run, run_status, payload; ok: it ended now, not before it was asked for
   kStarted = 5,      // ticket of start_async: answers
   kHttp = 6,         // ticket of send: outcome
 };
@@ -125,6 +125,8 @@ class Runtime {
   // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket + 1, ...
   virtual Status send(std::vector<HttpRequest> requests, uint64_t ticket) = 0;
   virtual Counters counters() const = 0;
+  // Hands out `count` empty kAttempt items of run 0: what the border alone can carry is measured with them.
+  virtual Status for_test_hand_out(size_t count) = 0;
   // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent. Waits.
   virtual Status close(int64_t deadline_ms) = 0;
 };

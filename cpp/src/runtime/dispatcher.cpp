@@ -131,7 +131,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
     out.result = std::move(answer.attached->result);
     if (ticket != 0) {
       waiters_[out.run].push_back(Waiter{ticket, {}});
-      if (is_final(out.run_status)) release_run(out.run, out.run_status, out.result);
+      if (is_final(out.run_status)) release_run(out.run, out.run_status, out.result, /*is_recorded=*/true);
     }
   }
   if (continuation.claimed_for != nullptr) {
@@ -369,7 +369,7 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
 }
 
 // Tells everybody who waits for `run` how it ended.
-void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload) {
+void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded) {
   const auto found = waiters_.find(run);
   if (found == waiters_.end()) return;
   std::vector<Waiter> waiters = std::move(found->second);
@@ -386,7 +386,7 @@ void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload
     items_.push_back(item(ItemKind::kRunFinished, run));
     items_.back().ticket = waiter.ticket;
     items_.back().run_status = status;
-    items_.back().ok = status == RunStatus::kSucceeded;
+    items_.back().ok = !is_recorded;
     items_.back().payload = payload;
   }
 }

@@ -86,7 +86,7 @@ class Dispatcher {
   void feed(RunId run, Active& active, Input input);
   void act(RunId run, Continuation& continuation);
   void act_on(RunId run, Active& active, Command& command);
-  void release_run(RunId run, RunStatus status, const Payload& payload);
+  void release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded = false);
   void drop(RunId run);
   void on_report(Report& report);
   void on_answers(std::vector<Continuation>& continuations, std::vector<CommitAnswer>& answers);

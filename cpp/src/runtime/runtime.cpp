@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <mutex>
@@ -214,6 +215,17 @@ class RuntimeDoor final : public Runtime {
     counters.outbox_count = static_cast<int64_t>(outbox_.count());
     counters.loop_inbox_count = static_cast<int64_t>(inbox_count_.load());
     return counters;
+  }
+
+  Status for_test_hand_out(size_t count) override {
+    return admit(1, [this, count] {
+      constexpr size_t kBatch = 64;  // as they come from a busy dispatcher
+      for (size_t left = count; left > 0; left -= std::min(left, kBatch)) {
+        std::vector<Item> items(std::min(left, kBatch));
+        for (Item& item : items) item.kind = ItemKind::kAttempt;
+        outbox_.put_all(items, /*force=*/true);
+      }
+    });
   }
 
   Status close(int64_t deadline_ms) override {

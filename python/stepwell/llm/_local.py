@@ -92,7 +92,7 @@ class LocalClassifier:
         """Return the best label and how sure that is, 0 to 1; (None, 0.0) for a text without words.
 
         The confidence is calibrated over several kinds of text and labels: where it says 0.5, about half were right, at
-        0.9 and more nearly nine in ten. Labels that mean little by their names can make it too sure; hints help
+        0.8 and more eight or nine in ten. Labels that mean little by their names can make it too sure; hints help
         (`docs/design/001-local-model.md`). With a single label there is nothing to choose and it is 1.
         """
         return self._ready().best(excerpt(text))

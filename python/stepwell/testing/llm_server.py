@@ -97,7 +97,14 @@ class _Service:
         self.count += 1
         if len(self.entries) < _JOURNAL_MAX:
             self.entries.append(
-                {"number": self.count, "path": path, "fingerprint": fingerprint, "attempt": attempt, "answer": answer, "text": text}
+                {
+                    "number": self.count,
+                    "path": path,
+                    "fingerprint": fingerprint,
+                    "attempt": attempt,
+                    "answer": answer,
+                    "text": text,
+                }
             )
 
     def labels_of(self, body: bytes) -> list[str] | None:
@@ -211,7 +218,9 @@ class _Connection(asyncio.Protocol):
             model = str(request["model"])
         except (ValueError, TypeError, LookupError):
             service.enter(path, "", 1, "400", "")
-            return self.answer(_error(400, "We could not parse the JSON body of your request.", "invalid_request_error"))
+            return self.answer(
+                _error(400, "We could not parse the JSON body of your request.", "invalid_request_error")
+            )
         if model.startswith("missing"):
             return self.answer(_error(404, f"The model `{model}` does not exist", "invalid_request_error"))
         fingerprint = hashlib.blake2b(body, digest_size=8).hexdigest()
@@ -277,7 +286,7 @@ class _Connection(asyncio.Protocol):
 
     def drip(self, answer: bytes, at: int) -> None:
         if self.transport is None:
-            return
+            return None
         step = max(1, len(answer) // 8)
         if at + step >= len(answer):
             return self.answer(answer[at:])
@@ -296,7 +305,9 @@ class _Connection(asyncio.Protocol):
 async def _serve(arguments: argparse.Namespace) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
-    faults = Faults(**json.loads(arguments.faults)) if arguments.faults.startswith("{") else Faults(float(arguments.faults))
+    faults = (
+        Faults(**json.loads(arguments.faults)) if arguments.faults.startswith("{") else Faults(float(arguments.faults))
+    )
     service = _Service(arguments.latency, faults, arguments.seed, arguments.require_key)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(service), "127.0.0.1", arguments.port, backlog=4096)

@@ -103,11 +103,12 @@ def run(job: Job, *, stream: IO[str] | None = None, quiet: bool = False) -> Tria
         try:
             _drain(job, engine, meter, renderer)
         finally:
-            renderer.close(meter.progress())
+            progress = meter.progress()
+            renderer.close(progress)
     outcomes = [outcome for outcome in job.outcomes if outcome is not None]
-    about = {"model": job.classifier.model_name, "rows a second": f"{meter.progress().rate:,.0f}"}
+    about = {"model": job.classifier.model_name, "rows a second": f"{progress.rate:,.0f}"}
     report = build_report(job.table, outcomes, labels=job.classifier.labels, about=about)
-    return Triage(job.table, outcomes, report, meter.progress())
+    return Triage(job.table, outcomes, report, progress)
 
 
 def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:

@@ -63,7 +63,8 @@ def check_model(engine: Engine, classifier: Classifier) -> None:
 
 
 def _get(engine: Engine, url: str, headers: tuple[tuple[str, str], ...]) -> tuple[int, bytes]:
-    return engine.request("GET", url, headers=headers, timeout_ms=15_000)
+    answer = engine.request("GET", url, headers=headers, timeout_ms=15_000)
+    return answer.status, answer.body
 
 
 def _model_names(body: bytes) -> list[str] | None:

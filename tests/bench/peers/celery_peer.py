@@ -15,18 +15,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from celery import Celery
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PAYLOAD = {
-    **{"user_id": 123456, "action": "send_email", "address": "user@example.com", "template": "welcome", "name": "Jo"},
-    **{"plan": "free", "lang": "en", "trace": "0123456789abcdef0123456789abcdef", "amount": 12.5},
-    **{"at": "2026-01-01T00:00:00Z", "note": "x" * 20},
+    "user_id": 123456,
+    "action": "send_email",
+    "address": "user@example.com",
+    "template": "welcome",
+    "name": "Jo",
+    "plan": "free",
+    "lang": "en",
+    "trace": "0123456789abcdef0123456789abcdef",
+    "amount": 12.5,
+    "at": "2026-01-01T00:00:00Z",
+    "note": "x" * 20,
 }
 PREFORK = ("-P", "prefork", "-c", "2")
 SOLO = ("-P", "solo")
@@ -137,7 +147,10 @@ def queue(url: str, count: int, count_one: int) -> dict[str, float]:
     client.flushdb()
     bulk = start_in_bulk(count)
     late = drain(url, client, count, PREFORK, late=True)
-    others = {"solo": drain(url, client, count, SOLO, late=False), "prefork": drain(url, client, count, PREFORK, late=False)}
+    others = {
+        "solo": drain(url, client, count, SOLO, late=False),
+        "prefork": drain(url, client, count, PREFORK, late=False),
+    }
     rates = {f"drain_{name}_per_s": each["drain_per_s"] for name, each in others.items()}
     best = max(late["drain_per_s"], *rates.values())
     return {"start_one_per_s": one, "start_bulk_per_s": bulk, **late, **rates, "drain_best_per_s": best}

@@ -11,7 +11,11 @@ import json
 import os
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 MESSAGE = "Please sort this ticket into one of our queues. " + "x" * 850
 REQUEST = {"model": "bench", "temperature": 0, "messages": [{"role": "user", "content": MESSAGE}]}
@@ -28,8 +32,8 @@ def cpu_seconds() -> float:
 
 def rss_kib() -> float:
     """Resident memory of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def at(values: list[float], share: float) -> float:
@@ -50,7 +54,7 @@ class Meter:
 
 async def lane(call: Callable[[], Awaitable[int | None]], meter: Meter, wait_s: float, delay_ms: float) -> None:
     """One call after the other. The first waits, so that lanes do not march in step and the window's edges cut none."""
-    await asyncio.sleep(0) if wait_s <= 0 else await pause(wait_s)
+    await pause(wait_s)
     while True:
         began = time.perf_counter()
         try:
@@ -85,8 +89,12 @@ async def drive(
     spread_ms: float = 0,
     warm_s: float = 0.6,
     seconds: float = 1.5,
+    leaves_calls: bool = False,
 ) -> dict[str, float]:
-    """Measure for `seconds` after a warm-up. `spread_ms` says that delays vary: then only the server knows what it took."""
+    """Measure for `seconds` after a warm-up. `spread_ms` says that delays vary: then only the server knows what it took.
+
+    `leaves_calls` leaves the last calls running: the process is about to end.
+    """
     meter, idle_kib = Meter(), rss_kib()
     step_s = (delay_ms + spread_ms / 2) / 1000 / concurrency
     known_ms = 0 if spread_ms else delay_ms
@@ -96,9 +104,10 @@ async def drive(
     await pause(seconds)
     meter.is_open = False
     took, used, busy_kib = time.perf_counter() - began, cpu_seconds() - cpu, rss_kib()
-    for task in lanes:
-        task.cancel()
-    await asyncio.gather(*lanes, return_exceptions=True)
+    if not leaves_calls:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
     if meter.errors or not meter.count:
         raise SystemExit(f"{len(meter.errors)} calls failed, {meter.count} ended: {meter.errors[:1]}")
     meter.elapsed_ms.sort()

@@ -16,7 +16,10 @@ from contextlib import asynccontextmanager
 
 from drive import BODY, HEADERS, PATH, REQUEST, drive
 
-CONNECTIONS_MAX = 1000  # openai's own limit; beyond it httpx's pool hardly moves
+# openai's own limits: with more, httpx's pool hardly moves.
+CONNECTIONS_MAX = 1000
+IDLE_CONNECTIONS_MAX = 100
+WAIT_SECONDS_MAX = 60
 
 Call = Callable[[], Awaitable[int | None]]
 
@@ -28,7 +31,7 @@ def server_us(headers: object) -> int | None:
 
 
 @asynccontextmanager
-async def aiohttp_call(url: str, _concurrency: int) -> AsyncIterator[Call]:
+async def aiohttp_call(url: str) -> AsyncIterator[Call]:
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=0)
@@ -44,12 +47,11 @@ async def aiohttp_call(url: str, _concurrency: int) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def httpx_call(url: str, concurrency: int) -> AsyncIterator[Call]:
+async def httpx_call(url: str) -> AsyncIterator[Call]:
     import httpx
 
-    connections = min(concurrency, CONNECTIONS_MAX)
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    async with httpx.AsyncClient(limits=limits, timeout=None) as client:
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_CONNECTIONS_MAX)
+    async with httpx.AsyncClient(limits=limits, timeout=WAIT_SECONDS_MAX) as client:
 
         async def call() -> int | None:
             response = await client.post(url + PATH, content=BODY, headers=HEADERS)
@@ -61,7 +63,7 @@ async def httpx_call(url: str, concurrency: int) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
-async def openai_call(url: str, _concurrency: int) -> AsyncIterator[Call]:
+async def openai_call(url: str) -> AsyncIterator[Call]:
     import openai
 
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="not-a-key", max_retries=0, timeout=None) as client:
@@ -73,26 +75,31 @@ async def openai_call(url: str, _concurrency: int) -> AsyncIterator[Call]:
         yield call
 
 
-async def measure(peer: str, concurrency: int, seconds: float, cells: list[tuple[str, int, int]]) -> dict[str, float]:
-    """Every cell with a client of its own."""
+async def measure(peer: str, concurrency: int, seconds: float, cells: list[tuple[str, int, int]]) -> None:
+    """Every cell with a client of its own; print, and end at once."""
     make = {"httpx": httpx_call, "openai": openai_call}.get(peer, aiohttp_call)
     measures: dict[str, float] = {}
-    for url, delay_ms, spread_ms in cells:
-        async with make(url, concurrency) as call:
-            found = await drive(call, concurrency, delay_ms=delay_ms, spread_ms=spread_ms, seconds=seconds)
-        measures |= {f"{name}_{delay_ms}ms": value for name, value in found.items()}
-    return measures
+    for number, (url, delay_ms, spread_ms) in enumerate(cells, 1):
+        async with make(url) as call:
+            is_last = number == len(cells)
+            window = {"delay_ms": delay_ms, "spread_ms": spread_ms, "seconds": seconds}
+            found = await drive(call, concurrency, **window, leaves_calls=is_last)
+            measures |= {f"{name}_{delay_ms}ms": value for name, value in found.items()}
+            if is_last:
+                print(json.dumps(measures), flush=True)
+                os._exit(0)  # to cancel 5,000 calls takes httpx minutes, and nobody learns from it
 
 
 def main(peer: str, concurrency: str, seconds: str, *words: str) -> None:
-    cells = [(url, int(delay), int(spread)) for url, delay, spread in zip(words[::3], words[1::3], words[2::3], strict=True)]
+    cells = [
+        (url, int(delay), int(spread)) for url, delay, spread in zip(words[::3], words[1::3], words[2::3], strict=True)
+    ]
     runner = asyncio.run
     if peer == "aiohttp_uvloop":
         import uvloop
 
         runner = uvloop.run
-    print(json.dumps(runner(measure(peer, int(concurrency), float(seconds), cells))), flush=True)
-    os._exit(0)  # thousands of cancelled calls take long to tear down, and nobody learns from it
+    runner(measure(peer, int(concurrency), float(seconds), cells))
 
 
 if __name__ == "__main__":

@@ -27,4 +27,6 @@ times, modules = int(sys.argv[1]), sys.argv[2:]
 for module in modules:
     milliseconds(f"import {module}", 1)  # compiles what is not compiled yet
 bare = milliseconds("pass", times)
-print(json.dumps({f"{module}_ms": milliseconds(f"import {module}", times) - bare for module in modules}))
+print(
+    json.dumps({f"{module.partition('.')[0]}_ms": milliseconds(f"import {module}", times) - bare for module in modules})
+)

@@ -29,6 +29,7 @@ struct Peer {
 
 struct Answer {
   int64_t due_us;
+  int64_t received_us;
   int fd;
   size_t serial;
   bool operator<(const Answer& other) const { return due_us > other.due_us; }
@@ -38,12 +39,17 @@ int64_t now_us() {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string make_answer() {
-  std::string body = R"({"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"content":")";
-  body.append(480, 'a');
-  body += R"("},"finish_reason":"stop"}],"usage":{"total_tokens":21}})";
-  return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
-         "\r\n\r\n" + body;
+std::string make_answer(const std::string& body) {
+  return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Server-Us: 000000000\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+std::string make_completion() {
+  std::string body = R"({"id":"chatcmpl-1","object":"chat.completion","system_fingerprint":")";
+  body.append(400, 'a');
+  body += R"(","choices":[{"index":0,"message":{"content":"{\"label\":\"Billing\",\"confidence\":0.9}"},)";
+  body += R"("finish_reason":"stop"}],"usage":{"prompt_tokens":250,"completion_tokens":12}})";
+  return make_answer(body);
 }
 
 class Server {
@@ -124,7 +130,15 @@ class Server {
     }
     Peer& peer = peers_[fd];
     peer.received.append(bytes.data(), static_cast<size_t>(count));
-    while (take_request(peer.received)) answer(fd, peer.serial);
+    while (true) {
+      const bool is_get = peer.received.starts_with("GET ");
+      if (!take_request(peer.received)) return;
+      if (is_get) {
+        (void)send(fd, models_.data(), models_.size(), MSG_NOSIGNAL);
+      } else {
+        answer(fd, peer.serial);
+      }
+    }
   }
 
   // Removes one whole request from the front of `received`.
@@ -147,9 +161,10 @@ class Server {
       (void)send(fd, answer_.data(), answer_.size(), MSG_NOSIGNAL);
       return;
     }
+    const int64_t now = now_us();
     random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL;
     const auto spread = static_cast<uint64_t>(delay_us_max_ - delay_us_min_ + 1);
-    answers_.push({now_us() + delay_us_min_ + static_cast<int64_t>((random_ >> 33U) % spread), fd, serial});
+    answers_.push({now + delay_us_min_ + static_cast<int64_t>((random_ >> 33U) % spread), now, fd, serial});
   }
 
   void send_due() {
@@ -159,13 +174,18 @@ class Server {
       answers_.pop();
       const auto peer = peers_.find(due.fd);
       if (peer == peers_.end() || peer->second.serial != due.serial) continue;
+      // Says how long it was kept here, so that a client can tell its own share of the latency.
+      std::snprintf(answer_.data() + us_at_, 10, "%09lld", static_cast<long long>(now - due.received_us));
+      answer_[us_at_ + 9] = '\r';
       (void)send(due.fd, answer_.data(), answer_.size(), MSG_NOSIGNAL);
     }
   }
 
   const int64_t delay_us_min_;
   const int64_t delay_us_max_;
-  const std::string answer_ = make_answer();
+  const std::string models_ = make_answer(R"({"object":"list","data":[]})");
+  std::string answer_ = make_completion();
+  const size_t us_at_ = answer_.find("000000000");
   int listener_ = -1;
   int poll_ = -1;
   bool is_done_ = false;

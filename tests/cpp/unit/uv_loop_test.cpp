@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -312,6 +313,7 @@ TEST(UvLoopWatch, MayBeReplacedInside) {
     EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead | kPollWrite, [&](unsigned both) {
                       EXPECT_EQ(unsigned{kPollRead | kPollWrite}, both);
                       seen.emplace_back("third");
+                      loop->unwatch(pair.ends[0]);
                       loop->stop();
                     })
                     .is_ok());
@@ -335,11 +337,11 @@ TEST(UvLoopWatch, AClosedDescriptorsNumberMayComeBack) {
     if (pair) loop->unwatch(old);
     pair.reset();
     pair = std::make_unique<SocketPair>();
-    if (old >= 0) EXPECT_EQ(old, pair->ends[0]);
+    EXPECT_TRUE(old < 0 || old == pair->ends[0]);
     pair->write("x");
     EXPECT_TRUE(loop->watch(pair->ends[0], kPollRead, [&](unsigned) {
-                      if (++rounds == 100) return loop->stop();
                       loop->unwatch(pair->ends[0]);  // its callback is this one
+                      if (++rounds == 100) return loop->stop();
                       loop->post([&] { next(); });
                     })
                     .is_ok());

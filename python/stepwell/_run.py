@@ -1,0 +1,107 @@
+"""A started run, as its caller holds it, and the errors it may end with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from stepwell import _codec, _errors
+from stepwell._errors import RunCancelled, RunFailed, WorkflowError
+from stepwell._types import RunStatus, run_name
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell._engine import Engine
+    from stepwell._workflow import Workflow
+
+R = TypeVar("R")
+
+
+class Run(Generic[R]):
+    """A started run. `await run`, or `run.result(timeout=30)`; both raise RunFailed when it failed."""
+
+    def __init__(self, engine: Engine, flow: Workflow[..., Any], run: int, *, is_new: bool) -> None:
+        self._engine = engine
+        self._flow = flow
+        self._run = run
+        #: False when the key was known and this is the run that had it.
+        self.is_new = is_new
+
+    @property
+    def id(self) -> str:
+        """The run's name, e.g. `r_1a2b3c`."""
+        return run_name(self._run)
+
+    def status(self) -> RunStatus:
+        """Where the run stands now."""
+        return RunStatus(self._engine._row(self._run)[1])  # noqa: SLF001
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result, up to `timeout` seconds (None: without end), without holding the GIL.
+
+        Raises WaitTimeout, RunFailed or RunCancelled.
+        """
+        wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
+        _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
+        return self._value(status, payload)
+
+    def cancel(self) -> None:
+        """End the run as cancelled, its calls in flight included. Nothing happens if it has ended."""
+        self._engine._core.cancel(self._run)  # noqa: SLF001
+
+    def _value(self, status: int, payload: bytes) -> R:
+        if status == RunStatus.SUCCEEDED:
+            return _codec.decode(payload, self._flow.returns, f"result of run {self.id}")  # type: ignore[no-any-return]
+        raise run_error(self._run, status, payload)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the result on the caller's event loop."""
+        future = self._engine._watch(self._run)  # noqa: SLF001
+        status, payload = yield from future.__await__()
+        return self._value(status, payload)
+
+    def _repr_html_(self) -> str:
+        from stepwell._cards import run_card
+
+        try:
+            return run_card(self._engine._core.find(run=self._run, with_events=True)[0])  # noqa: SLF001
+        except WorkflowError:
+            return f"<code>{self!r}</code>".replace("<run", "&lt;run")
+
+    def __repr__(self) -> str:
+        """Name workflow, run and status."""
+        try:
+            status = self.status().name.lower()
+        except WorkflowError:
+            status = "unknown"
+        return f"<run {self.id} of {self._flow.name}: {status}>"
+
+
+def run_error(run: int, status: int, payload: bytes) -> WorkflowError:
+    """Build the exception for a run that ended without a result."""
+    error = _codec.decode_error(payload)
+    message = error.get("message", "no message was recorded")
+    if status == RunStatus.CANCELLED:
+        return RunCancelled("SW-E1006", message, error=error, run_id=run_name(run))
+    kind = error.get("type")
+    return RunFailed(
+        error.get("code", "SW-E2000"),
+        f"run {run_name(run)} failed: {kind}: {message}" if kind else f"run {run_name(run)} failed: {message}",
+        error=error,
+        hint=error.get("hint", ""),
+        run_id=run_name(run),
+    )
+
+
+def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
+    """Build the exception for a failure that came inside a batch."""
+    names = {
+        1: "InputError",
+        2: "NotFoundError",
+        3: "ConflictError",
+        4: "BusyError",
+        5: "WaitTimeout",
+        9: "ClosedError",
+    }
+    kind: type[WorkflowError] = getattr(_errors, names.get(failure[0], "StoreError"))
+    return kind(failure[1], failure[2])

@@ -1,0 +1,75 @@
+"""Our arms: each runs `ours_program.py` in a process of its own, as the peers run theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .harness import Bench, Measures, arm
+from .peer_arms import CLIENT_CORE, HTTP_SECONDS, LATENCY_JOBS, SPREAD_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = "ours_program.py"
+
+
+@arm("stepwell.queue")
+def queue(bench: Bench) -> Measures:
+    with bench.scratch() as folder:
+        return bench.our_python(PROGRAM, "queue", folder, bench.count(60_000), bench.count(2_000))
+
+
+@arm("stepwell.steps")
+def steps(bench: Bench) -> Measures:
+    with bench.scratch() as folder:
+        return bench.our_python(PROGRAM, "steps", folder, bench.count(3_000), bench.count(15_000))
+
+
+@arm("stepwell.latency")
+def latency(bench: Bench) -> Measures:
+    with bench.scratch() as folder:
+        return bench.our_python(PROGRAM, "latency", folder, bench.count(LATENCY_JOBS))
+
+
+def http_arm(concurrency: int) -> Callable[[Bench], Measures]:
+    def measure(bench: Bench) -> Measures:
+        cells = [word for delay in (0, 200) for word in (bench.server(delay), delay, 0)]
+        return bench.our_python(PROGRAM, "http", concurrency, HTTP_SECONDS, *cells, core=CLIENT_CORE)
+
+    return measure
+
+
+@arm("stepwell.http5000")
+def http5000(bench: Bench) -> Measures:
+    low, high = SPREAD_MS
+    cell = (bench.server(low, high), low, high - low)
+    measures = bench.our_python(PROGRAM, "http", 5_000, 3, *cell, core=CLIENT_CORE)
+    return {name.removesuffix(f"_{low}ms"): value for name, value in measures.items()}
+
+
+@arm("stepwell.http_durable")
+def http_durable(bench: Bench) -> Measures:
+    with bench.scratch() as folder:
+        return bench.our_python(PROGRAM, "durable", folder, bench.server(0), 64, bench.count(30_000))
+
+
+@arm("stepwell.import")
+def import_time(bench: Bench) -> Measures:
+    return bench.our_python(PROGRAM, "import", bench.count(10))
+
+
+@arm("stepwell.border")
+def border(bench: Bench) -> Measures:
+    return bench.our_python(PROGRAM, "border", bench.count(4_000_000))
+
+
+@arm("stepwell.triage")
+def triage(bench: Bench) -> Measures:
+    with bench.scratch() as folder:
+        return bench.our_python(
+            PROGRAM, "triage", folder, bench.count(20_000), bench.server(0), bench.server(200), 1_000
+        )
+
+
+for in_flight in (1, 64, 256, 1024):
+    arm(f"stepwell.http{in_flight}")(http_arm(in_flight))
