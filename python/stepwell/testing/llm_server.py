@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import random
 import re
 import resource
@@ -159,7 +160,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers make nothing else
         self.transport = transport
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -286,10 +287,11 @@ class _Connection(asyncio.Protocol):
 
     def drip(self, answer: bytes, at: int) -> None:
         if self.transport is None:
-            return None
+            return
         step = max(1, len(answer) // 8)
         if at + step >= len(answer):
-            return self.answer(answer[at:])
+            self.answer(answer[at:])
+            return
         self.transport.write(answer[at : at + step])
         asyncio.get_running_loop().call_later(_SLOW_S, self.drip, answer, at + step)
 
@@ -315,7 +317,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     if arguments.stop_with_stdin:
-        loop.add_reader(sys.stdin.fileno(), lambda: stopped.set() if not sys.stdin.buffer.read1(1) else None)
+        loop.add_reader(sys.stdin.fileno(), lambda: stopped.set() if not os.read(sys.stdin.fileno(), 1) else None)
     print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)  # noqa: T201 - its protocol
     await stopped.wait()
 
