@@ -48,7 +48,7 @@ def dbos_default_steps(bench: Bench) -> Measures:
 @arm("sqlite3.steps")
 def sqlite3_steps(bench: Bench) -> Measures:
     with bench.scratch() as folder:
-        return bench.our_python("peers/sqlite_peer.py", folder, bench.count(3_000))
+        return bench.our_python("peers/sqlite_peer.py", folder, 1.5)
 
 
 @arm("bullmq.latency")

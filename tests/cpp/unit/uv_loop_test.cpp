@@ -376,17 +376,17 @@ TEST(UvLoopResolve, AnswersLaterWithNumericAddresses) {
     EXPECT_FALSE(is_inside);
     if (--left == 0) loop->stop();
   };
-  loop->resolve("localhost", [&](Result<std::vector<std::string>> found) {
+  loop->resolve("localhost", [&](const Result<std::vector<std::string>>& found) {
     ASSERT_TRUE(found) << found.error().to_string();
     for (const std::string& address : *found) EXPECT_TRUE(address == "127.0.0.1" || address == "::1") << address;
     one_done();
   });
-  loop->resolve("127.0.0.1", [&](Result<std::vector<std::string>> found) {
+  loop->resolve("127.0.0.1", [&](const Result<std::vector<std::string>>& found) {
     ASSERT_TRUE(found);
     EXPECT_EQ(std::vector<std::string>{"127.0.0.1"}, *found);
     one_done();
   });
-  loop->resolve(std::string(5'000, 'x'), [&](Result<std::vector<std::string>> found) {
+  loop->resolve(std::string(5'000, 'x'), [&](const Result<std::vector<std::string>>& found) {
     ASSERT_FALSE(found);
     EXPECT_EQ(code::kHttpConnect, found.error().code());
     one_done();
