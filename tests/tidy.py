@@ -282,6 +282,10 @@ def check_dead(texts: dict[str, str]) -> list[Finding]:
             and PurePosixPath(path).name not in names
         ):
             findings.append(Finding(path, 1, "dead", "nobody includes this header"))
+    for folder, text in builds.items():
+        named = re.findall(r"[\w./]+\.cpp\b", text)
+        twice = sorted({name for name in named if named.count(name) > 1})
+        findings += [Finding(f"{folder}/CMakeLists.txt", 1, "dead", f"{name} is named twice") for name in twice]
     return [finding for finding in findings if finding.path != "cpp/include/stepwell/stepwell.h"]
 
 

@@ -113,6 +113,7 @@ VIOLATIONS = [
     pytest.param({"docs/a.md": "from py" + "pi.org\n"}, "docs/a.md:1: host", id="registry host"),
     pytest.param({"docs/a.md": "[b](b.md)\n"}, "b.md does not exist", id="link"),
     pytest.param({"cpp/src/base/b.cpp": "int x;\n"}, "no CMakeLists.txt names this file", id="dead source"),
+    pytest.param({"cpp/CMakeLists.txt": BUILD + BUILD}, "src/base/a.cpp is named twice", id="named twice"),
     pytest.param({"cpp/src/base/b.h": "int x;\n"}, "nobody includes this header", id="dead header"),
     pytest.param({"CHANGELOG.md": "# Changelog\n\n## [0.1.0] - 2026-01-01\n"}, "the first section", id="no Unreleased"),
     pytest.param({"CHANGELOG.md": CHANGELOG + "\n## 0.1\n"}, "not '## [x.y.z] - date'", id="undated"),
