@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepwell import _codec, _config
-from stepwell._errors import ClosedError, InputError, NotFoundError
+from stepwell._errors import ClosedError, InputError, NotFoundError, WorkflowError
 from stepwell._run import Run, failure_of
 from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
@@ -65,6 +65,7 @@ class Engine:
         self._is_closed = False
         self._futures: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
         self._next_ticket = 1
+        self._sending: dict[asyncio.AbstractEventLoop, list[tuple[tuple[Any, ...], asyncio.Future[HttpAnswer]]]] = {}
         self._group = self._worker.open_group(self._on_items)
         _open_engines.add(self)
         for flow in workflows:
@@ -182,9 +183,30 @@ class Engine:
 
         Raises StoreError, WaitTimeout or InputError when there is no answer.
         """
-        ticket, future = self._future()
-        self._send_soon((method, url, headers, body, 10_000, timeout_ms), ticket)
-        return await future  # type: ignore[no-any-return]
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[HttpAnswer] = loop.create_future()
+        turn = self._sending.get(loop)
+        if turn is None:
+            turn = self._sending[loop] = []
+            loop.call_soon(self._send_turn, loop)
+        turn.append(((method, url, headers, body, 10_000, timeout_ms), future))
+        return await future
+
+    def _send_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand the requests of one turn of the caller's event loop to the core together."""
+        turn = self._sending.pop(loop)
+        with self._lock:
+            first = self._next_ticket
+            self._next_ticket += len(turn)
+        for index, (_, future) in enumerate(turn, first):
+            self._futures[index] = (loop, future)
+        try:
+            self._core.send([request for request, _ in turn], (self._group << 32) | first)
+        except WorkflowError as error:
+            for index, (_, future) in enumerate(turn, first):
+                del self._futures[index]
+                if not future.done():
+                    future.set_exception(error)
 
     def request(
         self,
@@ -211,9 +233,6 @@ class Engine:
         if failure is not None:
             raise failure_of(failure)
         return HttpAnswer(status, content, pairs)
-
-    def _send_soon(self, request: tuple[Any, ...], ticket: int) -> None:
-        self._core.send([request], ticket)
 
     # -- waiting on the caller's event loop -----------------------------------------------------------------------------
 

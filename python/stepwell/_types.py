@@ -78,7 +78,7 @@ class RunStatus(enum.IntEnum):
     DEAD = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpAnswer:
     """An answer to a plain request: status, body, and headers as they came (names in lower case)."""
 
