@@ -24,6 +24,13 @@ Status uv_status(const std::string& what, int error) {
   return {StatusKind::kIo, code::kInternal, what + ": " + uv_strerror(error)};
 }
 
+// RFC 6761, 6.3: these names are this machine whatever a name server says. A minimal container has no /etc/hosts to say so.
+bool is_localhost(std::string host) {
+  std::transform(host.begin(), host.end(), host.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  if (!host.empty() && host.back() == '.') host.pop_back();
+  return host == "localhost" || host.ends_with(".localhost");
+}
+
 // One watched descriptor. It lives until libuv has closed its handle, which is after unwatch.
 struct Watch {
   uv_poll_t poll{};
@@ -324,6 +331,10 @@ void UvLoop::unwatch(int fd) {
 }
 
 void UvLoop::resolve(const std::string& host, MoveFunction<void(Result<std::vector<std::string>>)> done) {
+  if (is_localhost(host)) {
+    post([done = std::move(done)]() mutable { done(std::vector<std::string>{"127.0.0.1", "::1"}); });
+    return;
+  }
   Parts* parts = parts_.get();
   auto lookup = std::make_unique<Lookup>();
   lookup->host = host;
