@@ -74,8 +74,8 @@ PyObject* item_of(const Item& item) {
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bytes_of(item.payload),
                       history_of(item.history), int_of(item.token));
     case ItemKind::kStepAnswer:
-      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok), bytes_of(item.payload),
-                      int_of(item.attempt));
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok),
+                      bytes_of(item.payload), int_of(item.attempt));
     case ItemKind::kAttempt:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.attempt));
     case ItemKind::kStop:
@@ -90,8 +90,8 @@ PyObject* item_of(const Item& item) {
   }
   const HttpOutcome& outcome = *item.outcome;
   return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)), status_of(outcome.status),
-                  int_of(outcome.response.status), headers_of(outcome.response.headers), bytes_of(outcome.response.body),
-                  int_of(outcome.elapsed_us));
+                  int_of(outcome.response.status), headers_of(outcome.response.headers),
+                  bytes_of(outcome.response.body), int_of(outcome.elapsed_us));
 }
 
 // Reads one tuple of a batch; a wrong shape is a bug of our own Python, so a TypeError is answer enough.
@@ -206,20 +206,20 @@ py::list to_python(std::vector<Item>& items) {
 }
 
 py::tuple to_python(StartAnswer& answer) {
-  return py::reinterpret_steal<py::tuple>(tuple_of(status_of(answer.status), int_of(answer.run), bool_of(answer.attached),
-                                                   int_of(static_cast<int64_t>(answer.run_status)),
-                                                   bytes_of(answer.result)));
+  return py::reinterpret_steal<py::tuple>(
+      tuple_of(status_of(answer.status), int_of(answer.run), bool_of(answer.attached),
+               int_of(static_cast<int64_t>(answer.run_status)), bytes_of(answer.result)));
 }
 
 py::list to_python(std::vector<RunHistory>& histories) {
   py::list list(histories.size());
   for (size_t i = 0; i < histories.size(); ++i) {
     const RunRow& row = histories[i].row;
-    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
-                    tuple_of(int_of(row.run), int_of(static_cast<int64_t>(row.status)), int_of(row.claims),
-                             text_of(row.workflow), text_of(row.queue), text_of(row.key), bytes_of(row.input),
-                             bytes_of(row.result), int_of(row.created_at), int_of(row.finished_at),
-                             history_of(histories[i].events)));
+    PyList_SET_ITEM(
+        list.ptr(), static_cast<Py_ssize_t>(i),
+        tuple_of(int_of(row.run), int_of(static_cast<int64_t>(row.status)), int_of(row.claims), text_of(row.workflow),
+                 text_of(row.queue), text_of(row.key), bytes_of(row.input), bytes_of(row.result),
+                 int_of(row.created_at), int_of(row.finished_at), history_of(histories[i].events)));
   }
   return list;
 }

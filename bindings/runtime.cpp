@@ -73,7 +73,8 @@ py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, con
 }  // namespace
 
 void register_runtime(py::module_& module) {
-  py::class_<Runtime>(module, "Runtime", py::is_final(), "One engine: its loop thread, its store thread, and the batches between them and Python.")
+  py::class_<Runtime>(module, "Runtime", py::is_final(),
+                      "One engine: its loop thread, its store thread, and the batches between them and Python.")
       .def_static(
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
@@ -83,40 +84,66 @@ void register_runtime(py::module_& module) {
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
           py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "")
-      .def("serve", [](Runtime& runtime, const std::string& queue, int32_t in_flight_max) {
-        raise_unless_ok(without_gil([&] { return runtime.serve(queue, in_flight_max); }));
-      }, py::arg("queue"), py::arg("in_flight_max"), py::pos_only())
+      .def(
+          "serve",
+          [](Runtime& runtime, const std::string& queue, int32_t in_flight_max) {
+            raise_unless_ok(without_gil([&] { return runtime.serve(queue, in_flight_max); }));
+          },
+          py::arg("queue"), py::arg("in_flight_max"), py::pos_only())
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
-      .def("start_async", [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
-        raise_unless_ok(runtime.start_async(starts_from_python(requests), ticket));
-      }, py::arg("requests"), py::arg("ticket"), py::pos_only())
-      .def("poll", [](Runtime& runtime, size_t count_max, int64_t timeout_ms) {
-        auto items = value_or_raise(without_gil([&] { return runtime.poll(count_max, timeout_ms); }));
-        return to_python(items);
-      }, py::arg("count_max"), py::arg("timeout_ms"), py::pos_only())
+      .def(
+          "start_async",
+          [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
+            raise_unless_ok(runtime.start_async(starts_from_python(requests), ticket));
+          },
+          py::arg("requests"), py::arg("ticket"), py::pos_only())
+      .def(
+          "poll",
+          [](Runtime& runtime, size_t count_max, int64_t timeout_ms) {
+            auto items = value_or_raise(without_gil([&] { return runtime.poll(count_max, timeout_ms); }));
+            return to_python(items);
+          },
+          py::arg("count_max"), py::arg("timeout_ms"), py::pos_only())
       .def("wake", &Runtime::wake, py::pos_only())
-      .def("complete", [](Runtime& runtime, const py::list& reports) {
-        raise_unless_ok(runtime.complete(reports_from_python(reports)));
-      }, py::arg("reports"), py::pos_only())
-      .def("wait", [](Runtime& runtime, RunId run, int64_t timeout_ms) {
-        auto answer = value_or_raise(without_gil([&] { return runtime.wait(run, timeout_ms); }));
-        return to_python(answer);
-      }, py::arg("run"), py::arg("timeout_ms"), py::pos_only())
-      .def("watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); }, py::arg("run"), py::arg("ticket"), py::pos_only())
+      .def(
+          "complete",
+          [](Runtime& runtime, const py::list& reports) {
+            raise_unless_ok(runtime.complete(reports_from_python(reports)));
+          },
+          py::arg("reports"), py::pos_only())
+      .def(
+          "wait",
+          [](Runtime& runtime, RunId run, int64_t timeout_ms) {
+            auto answer = value_or_raise(without_gil([&] { return runtime.wait(run, timeout_ms); }));
+            return to_python(answer);
+          },
+          py::arg("run"), py::arg("timeout_ms"), py::pos_only())
+      .def(
+          "watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); },
+          py::arg("run"), py::arg("ticket"), py::pos_only())
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("count_max") = 1, py::arg("with_events") = false)
-      .def("cancel", [](Runtime& runtime, RunId run) {
-        raise_unless_ok(without_gil([&] { return runtime.cancel(run); }));
-      }, py::arg("run"), py::pos_only())
-      .def("send", [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
-        raise_unless_ok(runtime.send(requests_from_python(requests), ticket));
-      }, py::arg("requests"), py::arg("ticket"), py::pos_only())
-      .def("for_test_hand_out", [](Runtime& runtime, size_t count) { raise_unless_ok(runtime.for_test_hand_out(count)); },
-           py::arg("count"), py::pos_only())
+      .def(
+          "cancel",
+          [](Runtime& runtime, RunId run) { raise_unless_ok(without_gil([&] { return runtime.cancel(run); })); },
+          py::arg("run"), py::pos_only())
+      .def(
+          "send",
+          [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
+            raise_unless_ok(runtime.send(requests_from_python(requests), ticket));
+          },
+          py::arg("requests"), py::arg("ticket"), py::pos_only())
+      .def(
+          "for_test_hand_out",
+          [](Runtime& runtime, size_t count) { raise_unless_ok(runtime.for_test_hand_out(count)); }, py::arg("count"),
+          py::pos_only())
       .def("counters", &counters_of, py::pos_only())
-      .def("close", [](Runtime& runtime, int64_t deadline_ms) {
-        raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));
-      }, py::arg("deadline_ms"), py::pos_only());
+      .def(
+          "close",
+          [](Runtime& runtime, int64_t deadline_ms) {
+            raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));
+          },
+          py::arg("deadline_ms"), py::pos_only());
 }
 
 }  // namespace stepwell::binding

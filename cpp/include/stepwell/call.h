@@ -1,7 +1,7 @@
 // A call: one outbound HTTP request that a run waits for, with its attempts and its outcome.
 //
-// The core sends it, judges the answer, retries it and records the outcome before Python sees it. The request itself is not
-// recorded (it may hold a credential; replay makes it again); the answer's body is.
+// The core sends it, judges the answer, retries it and records the outcome before Python sees it. The request itself is
+// not recorded (it may hold a credential; replay makes it again); the answer's body is.
 #pragma once
 
 #include <string>

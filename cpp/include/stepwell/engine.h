@@ -1,7 +1,8 @@
 // The run machine: every decision about one run, as a pure function of what happened.
 //
-// No I/O, no clock, no threads, no randomness but the seed. It is fed inputs and answers with events (to be committed) and
-// commands (to be carried out only after that commit). The same machine runs live, in recovery and in the simulator.
+// No I/O, no clock, no threads, no randomness but the seed. It is fed inputs and answers with events (to be committed)
+// and commands (to be carried out only after that commit). The same machine runs live, in recovery and in the
+// simulator.
 #pragma once
 
 #include <optional>
@@ -40,12 +41,12 @@ struct Input {
 };
 
 enum class CommandKind : uint8_t {
-  kAnswerStep,   // tell the worker: step, ok, payload
-  kAskAttempt,   // ask the worker to try the step again: step, attempt
-  kSendCall,     // step, attempt
-  kStartTimer,   // feed kRetryDue for step after delay_ms
-  kReleaseRun,   // the run ended: tell waiters; run_status, payload
-  kStopWorker,   // drop the run's activation, cancel its calls
+  kAnswerStep,  // tell the worker: step, ok, payload
+  kAskAttempt,  // ask the worker to try the step again: step, attempt
+  kSendCall,    // step, attempt
+  kStartTimer,  // feed kRetryDue for step after delay_ms
+  kReleaseRun,  // the run ended: tell waiters; run_status, payload
+  kStopWorker,  // drop the run's activation, cancel its calls
 };
 
 struct Command {
@@ -70,8 +71,8 @@ class RunMachine {
   // Takes up a run where its history ends. `seed` draws the retry jitter.
   RunMachine(const RunHistory& history, uint64_t seed);
 
-  // Decides what follows from `input`. `now_ms` is the loop's clock, used for elapsed limits only. The machine's own state
-  // moves at once; if the commit of the decision fails, drop the machine.
+  // Decides what follows from `input`. `now_ms` is the loop's clock, used for elapsed limits only. The machine's own
+  // state moves at once; if the commit of the decision fails, drop the machine.
   Decision decide(Input input, int64_t now_ms);
 
   // The sequence number that the next event will get.
@@ -80,11 +81,11 @@ class RunMachine {
 
  private:
   struct StepState {
-    int32_t attempt = 1;        // the attempt under way or due
-    int64_t first_at_ms = -1;   // when this process first met the step
+    int32_t attempt = 1;       // the attempt under way or due
+    int64_t first_at_ms = -1;  // when this process first met the step
     bool is_done = false;
     bool is_call = false;
-    bool is_waiting = false;    // a retry timer runs
+    bool is_waiting = false;  // a retry timer runs
     RetryPolicy retry;
   };
 

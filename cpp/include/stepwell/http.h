@@ -29,9 +29,9 @@ struct HttpRequest {
 };
 
 struct HttpResponse {
-  int32_t status = 0;  // 100 to 599
-  HttpHeaders headers; // names in lower case
-  std::string body;    // decoded (gzip, br where curl has them)
+  int32_t status = 0;   // 100 to 599
+  HttpHeaders headers;  // names in lower case
+  std::string body;     // decoded (gzip, br where curl has them)
 };
 
 // A response, or why there is none. `maybe_sent` says that the peer may have seen the request: false only when no

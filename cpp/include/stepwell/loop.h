@@ -25,8 +25,8 @@ class Loop {
   virtual int64_t now_ms() const = 0;
   // Milliseconds since 1970, only for what is persisted.
   virtual WallMs wall_ms() const = 0;
-  // Runs `task` on the loop thread, after this call. Any thread. Wake-ups coalesce; tasks are neither lost nor reordered
-  // for one posting thread. After stop, tasks are dropped.
+  // Runs `task` on the loop thread, after this call. Any thread. Wake-ups coalesce; tasks are neither lost nor
+  // reordered for one posting thread. After stop, tasks are dropped.
   virtual void post(MoveFunction<void()> task) = 0;
   // Runs `task` once, `delay_ms` (>= 0) from now, never inside this call.
   virtual TimerId after(int64_t delay_ms, MoveFunction<void()> task) = 0;
@@ -51,7 +51,8 @@ class Poller {
   virtual Status watch(int fd, unsigned events, MoveFunction<void(unsigned events)> ready) = 0;
   // Must be called before `fd` is closed: libuv aborts on a closed descriptor (libuv#1495).
   virtual void unwatch(int fd) = 0;
-  // Resolves `host` to numeric addresses (IPv4 and IPv6, the system's order) off the loop thread; never answers inside the call.
+  // Resolves `host` to numeric addresses (IPv4 and IPv6, the system's order) off the loop thread; never answers inside
+  // the call.
   virtual void resolve(const std::string& host, MoveFunction<void(Result<std::vector<std::string>>)> done) = 0;
 };
 

@@ -1,8 +1,8 @@
 // The door: one engine in a process, with its loop thread and its store thread.
 //
-// Python (or any other host) pulls batches of work with poll and pushes batches of reports with complete; the core never
-// calls the host. Every function may be called from any thread; those that wait say so and must be called without the GIL.
-// A forked child gets kClosed with code::kForked from all of them.
+// Python (or any other host) pulls batches of work with poll and pushes batches of reports with complete; the core
+// never calls the host. Every function may be called from any thread; those that wait say so and must be called without
+// the GIL. A forked child gets kClosed with code::kForked from all of them.
 #pragma once
 
 #include <array>
@@ -101,13 +101,15 @@ class Runtime {
   static Result<std::unique_ptr<Runtime>> open(RuntimeOptions options);
   virtual ~Runtime() = default;  // close first; the destructor closes with no patience
 
-  // Runs of `queue` may be handed to this host, at most `in_flight_max` at once. May be called again to change the limit.
+  // Runs of `queue` may be handed to this host, at most `in_flight_max` at once. May be called again to change the
+  // limit.
   virtual Status serve(const std::string& queue, int32_t in_flight_max) = 0;
   // Durable when it returns. One answer a request, in order. Waits.
   virtual Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) = 0;
   // The same without waiting: a kStarted item with `ticket` brings the answers.
   virtual Status start_async(std::vector<StartRequest> requests, uint64_t ticket) = 0;
-  // Takes up to `count_max` items; waits up to `timeout_ms` for the first (-1: without end). kClosed once closed and empty.
+  // Takes up to `count_max` items; waits up to `timeout_ms` for the first (-1: without end). kClosed once closed and
+  // empty.
   virtual Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) = 0;
   // Makes poll return now, empty-handed if need be.
   virtual void wake() = 0;
@@ -115,19 +117,21 @@ class Runtime {
   virtual Status complete(std::vector<Report> reports) = 0;
   // Waits for a run's end. kTimeout after `timeout_ms` (-1: without end); kNotFound for an unknown run.
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
-  // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its payload
-  // when there is no such run).
+  // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its
+  // payload when there is no such run).
   virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.
   virtual Status cancel(RunId run) = 0;
-  // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket + 1, ...
+  // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket +
+  // 1, ...
   virtual Status send(std::vector<HttpRequest> requests, uint64_t ticket) = 0;
   virtual Counters counters() const = 0;
   // Hands out `count` empty kAttempt items of run 0: what the border alone can carry is measured with them.
   virtual Status for_test_hand_out(size_t count) = 0;
-  // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent. Waits.
+  // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent.
+  // Waits.
   virtual Status close(int64_t deadline_ms) = 0;
 };
 

@@ -53,9 +53,9 @@ inline constexpr ErrorCode kHttpConnect = 1302;
 inline constexpr ErrorCode kHttpTimeout = 1303;
 inline constexpr ErrorCode kHttpTooLarge = 1304;
 inline constexpr ErrorCode kHttpTls = 1305;
-inline constexpr ErrorCode kHttpBroken = 1306;   // the peer reset, or answered something that is not HTTP
-inline constexpr ErrorCode kHttpStatus = 1307;   // an answer that the judge calls a failure
-inline constexpr ErrorCode kHttpBody = 1308;     // a body that is not what was asked for (HTML, cut JSON)
+inline constexpr ErrorCode kHttpBroken = 1306;  // the peer reset, or answered something that is not HTTP
+inline constexpr ErrorCode kHttpStatus = 1307;  // an answer that the judge calls a failure
+inline constexpr ErrorCode kHttpBody = 1308;    // a body that is not what was asked for (HTML, cut JSON)
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 }  // namespace code
@@ -112,7 +112,7 @@ class [[nodiscard]] Result {
 }  // namespace stepwell
 
 // Returns the Status of `expression` from the enclosing function unless it is ok.
-#define STEPWELL_TRY(expression)                                  \
-  do {                                                            \
+#define STEPWELL_TRY(expression)                                                                 \
+  do {                                                                                           \
     if (::stepwell::Status try_status_ = (expression); !try_status_.is_ok()) return try_status_; \
   } while (false)

@@ -1,9 +1,9 @@
 // The store: where runs and their histories are kept. Eight functions; a transition is data, not SQL.
 //
-// MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects faults).
-// Every function is called on the loop thread and returns at once; its completion arrives later on the loop thread, never
-// inside the call, and completions come in the order of the calls. A store that failed to write (kIo) refuses every later
-// write with the same status: nothing is acknowledged that was not kept.
+// MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects
+// faults). Every function is called on the loop thread and returns at once; its completion arrives later on the loop
+// thread, never inside the call, and completions come in the order of the calls. A store that failed to write (kIo)
+// refuses every later write with the same status: nothing is acknowledged that was not kept.
 //
 // Durability: SqliteStore with Durability::kFull has synced the file (fdatasync of the WAL) before a commit completes;
 // kRelaxed survives a crash of the process but may lose the last moments at a power cut, never older ones.
@@ -24,8 +24,8 @@ namespace stepwell {
 
 enum class Durability : uint8_t { kFull, kRelaxed };
 
-// A run to create. `key` is unique within `workflow` when not empty; `fingerprint` decides whether a second start with the
-// same key is the same request (attach) or another one (kConflict, code::kKeyConflict).
+// A run to create. `key` is unique within `workflow` when not empty; `fingerprint` decides whether a second start with
+// the same key is the same request (attach) or another one (kConflict, code::kKeyConflict).
 struct NewRun {
   std::string workflow;
   std::string queue;
@@ -42,8 +42,8 @@ struct RunEnd {
 };
 
 // "Apply this atomically": to create a run, or to append events to a leased one and perhaps end it.
-// For an existing run it is fenced by `token` (kFenced if the run's token differs or the run is final) and idempotent by
-// `first_seq`: events the store already has are not appended twice.
+// For an existing run it is fenced by `token` (kFenced if the run's token differs or the run is final) and idempotent
+// by `first_seq`: events the store already has are not appended twice.
 struct Transition {
   RunId run = 0;
   LeaseToken token = 0;
@@ -55,8 +55,8 @@ struct Transition {
   std::unique_ptr<NewRun> create;
 };
 
-// One answer a transition. For a keyed creation that met an existing run with the same fingerprint, `attached` holds that
-// run and nothing was written.
+// One answer a transition. For a keyed creation that met an existing run with the same fingerprint, `attached` holds
+// that run and nothing was written.
 struct CommitAnswer {
   Status status;
   std::unique_ptr<RunRow> attached;
@@ -89,7 +89,8 @@ class Store {
 
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
-  // Leases up to count_max queued runs (oldest first) and runs whose lease ended, with their events: token + 1, claims + 1.
+  // Leases up to count_max queued runs (oldest first) and runs whose lease ended, with their events: token + 1, claims
+  // + 1.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
   // One run with its events; kNotFound when there is none.
   virtual void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) = 0;

@@ -39,20 +39,20 @@ inline bool is_final(RunStatus status) { return status >= RunStatus::kSucceeded;
 // When a failed attempt may be tried again. Full jitter: the delay is drawn from [0, min(cap, base * 2^n)].
 // (AWS Architecture Blog, "Exponential Backoff And Jitter".)
 struct RetryPolicy {
-  int32_t attempts_max = 1;         // the first try included; 1 means no retry
-  int64_t backoff_base_ms = 500;    // upper bound of the first delay
-  int64_t backoff_cap_ms = 30'000;  // upper bound of any delay drawn by us
-  int64_t elapsed_ms_max = 600'000; // no further attempt starts after this long
+  int32_t attempts_max = 1;          // the first try included; 1 means no retry
+  int64_t backoff_base_ms = 500;     // upper bound of the first delay
+  int64_t backoff_cap_ms = 30'000;   // upper bound of any delay drawn by us
+  int64_t elapsed_ms_max = 600'000;  // no further attempt starts after this long
 };
 
 // Bounds that hold everywhere; crossing one is a coded error and loses nothing.
 struct Limits {
-  int64_t payload_bytes_max = 32 << 20;   // one input, result or step value
-  int64_t key_bytes_max = 255;            // idempotency keys: 1 to 255 bytes
-  int64_t inbox_count_max = 1 << 17;      // messages waiting for the loop thread
-  int64_t outbox_count_max = 1 << 17;     // tasks and answers waiting for Python
+  int64_t payload_bytes_max = 32 << 20;  // one input, result or step value
+  int64_t key_bytes_max = 255;           // idempotency keys: 1 to 255 bytes
+  int64_t inbox_count_max = 1 << 17;     // messages waiting for the loop thread
+  int64_t outbox_count_max = 1 << 17;    // tasks and answers waiting for Python
   int64_t steps_per_run_max = 100'000;
-  int32_t crashes_max = 10;               // a run that was claimed this often without finishing is dead-lettered
+  int32_t crashes_max = 10;  // a run that was claimed this often without finishing is dead-lettered
 };
 
 }  // namespace stepwell

@@ -1,5 +1,5 @@
-// STEPWELL_CHECK: a broken invariant is our bug. It is on in release, says where, and stops the process: going on would put
-// wrong history on disk. Never for anything a user's input can cause.
+// STEPWELL_CHECK: a broken invariant is our bug. It is on in release, says where, and stops the process: going on would
+// put wrong history on disk. Never for anything a user's input can cause.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// The little JSON that the core itself needs. The only room that includes nlohmann/json; payloads stay opaque elsewhere.
-// Any thread; nothing here throws.
+// The little JSON that the core itself needs. The only room that includes nlohmann/json; payloads stay opaque
+// elsewhere. Any thread; nothing here throws.
 #pragma once
 
 #include <string>
@@ -11,7 +11,8 @@ namespace stepwell::detail {
 std::string json_quote(std::string_view text);
 
 enum class JsonCheck { kGood, kNotJson, kPointerMissing };
-// Whether `text` is one whole JSON text and, unless `pointer` is empty, holds a value other than null at that JSON pointer.
+// Whether `text` is one whole JSON text and, unless `pointer` is empty, holds a value other than null at that JSON
+// pointer.
 JsonCheck json_check(std::string_view text, const std::string& pointer);
 
 // The string at `pointer`, or an empty one when there is none.

@@ -14,9 +14,7 @@ const std::string& Status::message() const noexcept {
   return rep_ ? rep_->message : empty;
 }
 
-std::string Status::to_string() const {
-  return is_ok() ? "ok" : "SW-E" + std::to_string(code()) + " " + message();
-}
+std::string Status::to_string() const { return is_ok() ? "ok" : "SW-E" + std::to_string(code()) + " " + message(); }
 
 std::string run_name(RunId run) {
   std::array<char, 24> text{};

@@ -1,5 +1,5 @@
-// Threads as roles: `void step() STEPWELL_ON(loop_thread);` lets clang's -Wthread-safety reject a caller on another thread.
-// g++ ignores the marks.
+// Threads as roles: `void step() STEPWELL_ON(loop_thread);` lets clang's -Wthread-safety reject a caller on another
+// thread. g++ ignores the marks.
 #pragma once
 
 #if defined(__clang__)

@@ -128,22 +128,22 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
     // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
     const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
     const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
-    Verdict verdict = failure(call, code::kHttpStatus,
-                              place_of(call.request) + " answered " + std::to_string(response.status) + ": " +
-                                  peer_message(response),
-                              response.status, retryable);
+    Verdict verdict =
+        failure(call, code::kHttpStatus,
+                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
+                response.status, retryable);
     verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
     return verdict;
   }
   if (call.judge.json_body) {
     const JsonCheck check = json_check(response.body, call.judge.required_pointer);
     if (check != JsonCheck::kGood) {
-      const std::string seen = check == JsonCheck::kNotJson ? "a body that is not JSON"
-                                                            : "JSON without " + call.judge.required_pointer;
+      const std::string seen =
+          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
       return failure(call, code::kHttpBody,
                      place_of(call.request) + " expected JSON" +
-                         (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
-                         seen + ": " + peer_message(response),
+                         (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) +
+                         ", saw " + seen + ": " + peer_message(response),
                      response.status, call.repeatable);
     }
   }

@@ -8,8 +8,8 @@ namespace stepwell::detail {
 // Pure. `wall_ms` turns a Retry-After date into a delay. The error text never holds a header value of the request.
 Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms);
 
-// Milliseconds asked for by Retry-After (RFC 9110 section 10.2.3: seconds or an HTTP date) or the retry-after-ms of some
-// providers; -1 when absent or nonsense (negative, not a number, overflowing).
+// Milliseconds asked for by Retry-After (RFC 9110 section 10.2.3: seconds or an HTTP date) or the retry-after-ms of
+// some providers; -1 when absent or nonsense (negative, not a number, overflowing).
 int64_t parse_retry_after(const HttpHeaders& headers, WallMs wall_ms);
 
 // The error form that every failure is recorded in.

@@ -23,8 +23,8 @@ struct FailedAttempt {
 // Full jitter over an exponential cap. `random_state` advances only when a delay is drawn.
 RetryDecision decide_retry(const RetryPolicy& policy, const FailedAttempt& failed, uint64_t& random_state);
 
-// Whether an HTTP status may be tried again at all (RFC 9110 and the providers' pages: 408, 425, 429, 500, 502, 503, 504, 529).
-// Without `repeatable`, only those by which the peer says that it did not do the work: 429 and 503.
+// Whether an HTTP status may be tried again at all (RFC 9110 and the providers' pages: 408, 425, 429, 500, 502, 503,
+// 504, 529). Without `repeatable`, only those by which the peer says that it did not do the work: 429 and 503.
 bool is_retryable_status(int32_t status, bool repeatable);
 
 }  // namespace stepwell::detail

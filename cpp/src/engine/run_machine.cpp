@@ -42,7 +42,10 @@ RunStatus end_status(InputKind kind) {
 }  // namespace
 
 RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
-    : run_(history.row.run), random_state_(seed), next_seq_(history.row.event_count), done_(is_final(history.row.status)) {
+    : run_(history.row.run),
+      random_state_(seed),
+      next_seq_(history.row.event_count),
+      done_(is_final(history.row.status)) {
   for (const Event& event : history.events) {
     StepState& step = steps_[event.step];
     step.attempt = event.attempt;
@@ -92,8 +95,8 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
         return decision;
       }
       step.is_waiting = false;
-      decision.commands.push_back(attempt_command(step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt,
-                                                  input.step, step.attempt));
+      decision.commands.push_back(
+          attempt_command(step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt, input.step, step.attempt));
       return decision;
   }
 }

@@ -11,10 +11,10 @@ namespace stepwell::detail {
 
 namespace {
 
-// curl allocates the receive buffer per transfer, so it is what thousands of calls in flight cost. Small answers fit; large
-// ones arrive in more reads.
+// curl allocates the receive buffer per transfer, so it is what thousands of calls in flight cost. Small answers fit;
+// large ones arrive in more reads.
 constexpr long kReceiveBytes = 8 << 10;
-constexpr long kSendBytes = 16 << 10;  // curl's least
+constexpr long kSendBytes = 16 << 10;    // curl's least
 constexpr long kPinnedSecondsMax = 300;  // longer than any pin is relied on
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
@@ -88,7 +88,8 @@ int on_connected(void* user, char*, char*, int, int) {
   return CURL_PREREQFUNC_OK;
 }
 
-// The request's headers as curl's list. The nodes are ours and point into one text, which spares two allocations a header.
+// The request's headers as curl's list. The nodes are ours and point into one text, which spares two allocations a
+// header.
 curl_slist* write_headers(CurlCall& call, bool has_body) {
   size_t bytes = 64;
   for (const auto& [name, value] : call.request.headers) bytes += name.size() + value.size() + 3;
@@ -155,8 +156,8 @@ bool is_tls_error(CURLcode result) {
 }
 
 bool is_connect_error(CURLcode result) {
-  return result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST || result == CURLE_COULDNT_RESOLVE_PROXY ||
-         result == CURLE_INTERFACE_FAILED || result == CURLE_PROXY;
+  return result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST ||
+         result == CURLE_COULDNT_RESOLVE_PROXY || result == CURLE_INTERFACE_FAILED || result == CURLE_PROXY;
 }
 
 }  // namespace

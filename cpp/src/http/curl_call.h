@@ -1,5 +1,5 @@
-// CurlCall: one request on its way through curl. Fills an easy handle, takes in what curl reads, and names curl's errors.
-// Loop thread only.
+// CurlCall: one request on its way through curl. Fills an easy handle, takes in what curl reads, and names curl's
+// errors. Loop thread only.
 #pragma once
 
 #include <curl/curl.h>
@@ -72,7 +72,7 @@ CURL* open_easy(const EasyOptions& options);
 // What differs from request to request.
 struct CallRoute {
   CURLU* url = nullptr;
-  std::string proxy;   // empty: none
+  std::string proxy;  // empty: none
   bool waits_for_multiplexing = false;
 };
 void fill_easy(CurlCall& call, const CallRoute& route);

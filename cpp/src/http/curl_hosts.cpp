@@ -74,8 +74,10 @@ void CurlHosts::forget_quiet_hosts() {
 }
 
 int32_t CurlHosts::running_max(const CurlHost& host) const {
-  // Until the first answer tells the protocol, one shard's worth: enough for a start, and few connections if it is HTTP/2.
-  if (host.protocol == HostProtocol::kUnknown) return std::min(limits_.connections_per_shard, limits_.connections_per_host_max);
+  // Until the first answer tells the protocol, one shard's worth: enough for a start, and few connections if it is
+  // HTTP/2.
+  if (host.protocol == HostProtocol::kUnknown)
+    return std::min(limits_.connections_per_shard, limits_.connections_per_host_max);
   return limits_.connections_per_host_max;
 }
 
@@ -96,7 +98,8 @@ int32_t CurlHosts::take_seat(CurlHost& host) {
   }
   if (found < 0) {
     const auto roomy = std::find_if(host.pools.begin(), host.pools.end(), has_room);
-    found = roomy != host.pools.end() ? static_cast<int32_t>(roomy - host.pools.begin()) : add_pool(host, is_multiplexed);
+    found =
+        roomy != host.pools.end() ? static_cast<int32_t>(roomy - host.pools.begin()) : add_pool(host, is_multiplexed);
   }
   if (found < 0) return found;
   HostPool& pool = host.pools[static_cast<size_t>(found)];
@@ -111,14 +114,15 @@ int32_t CurlHosts::add_pool(CurlHost& host, bool is_multiplexed) {
   CurlShard* best = nullptr;
   for (const auto& shard : shards_.all()) {
     if (shard->is_multiplexed != is_multiplexed || (best != nullptr && best->running <= shard->running)) continue;
-    const bool is_used =
-        std::any_of(host.pools.begin(), host.pools.end(), [&shard](const HostPool& pool) { return pool.shard == shard.get(); });
+    const bool is_used = std::any_of(host.pools.begin(), host.pools.end(),
+                                     [&shard](const HostPool& pool) { return pool.shard == shard.get(); });
     if (!is_used) best = shard.get();
   }
   const bool may_grow = shards_.all().size() < shard_count_max_;
   if (best == nullptr || (best->running >= limits_.connections_per_shard && may_grow)) {
     // Twice the seats: hosts share a shard, and what one of them leaves idle should not push out another's.
-    CurlShard* fresh = shards_.add(is_multiplexed, 2 * limits_.connections_per_shard, is_multiplexed ? kMultiplexedConnections : 0);
+    CurlShard* fresh =
+        shards_.add(is_multiplexed, 2 * limits_.connections_per_shard, is_multiplexed ? kMultiplexedConnections : 0);
     if (fresh != nullptr) best = fresh;
   }
   if (best == nullptr) return -1;

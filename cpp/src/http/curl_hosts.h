@@ -1,6 +1,5 @@
-// CurlHosts: where requests can go. For each scheme, host and port: who waits, which protocol it speaks, and in which shards
-// it has seats, so that a request finds the shard that has an idle connection for it.
-// Loop thread only.
+// CurlHosts: where requests can go. For each scheme, host and port: who waits, which protocol it speaks, and in which
+// shards it has seats, so that a request finds the shard that has an idle connection for it. Loop thread only.
 #pragma once
 
 #include <cstdint>

@@ -151,7 +151,8 @@ void CurlShards::on_ready(curl_socket_t fd, unsigned events) {
     return;
   }
   CurlShard& shard = *socket.shard;
-  const int seen = ((events & kPollRead) != 0 ? CURL_CSELECT_IN : 0) | ((events & kPollWrite) != 0 ? CURL_CSELECT_OUT : 0) |
+  const int seen = ((events & kPollRead) != 0 ? CURL_CSELECT_IN : 0) |
+                   ((events & kPollWrite) != 0 ? CURL_CSELECT_OUT : 0) |
                    ((events & kPollError) != 0 ? CURL_CSELECT_ERR : 0);
   int running = 0;
   curl_multi_socket_action(shard.multi, fd, seen, &running);

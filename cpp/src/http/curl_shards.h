@@ -1,10 +1,9 @@
 // CurlShards: curl's multi handles, their sockets and their timers, on the one loop.
 //
-// Two habits keep the kernel out of a request's way. A socket that curl lets go stays watched, marked idle, because its next
-// request is near; it is given up when it stirs while idle or is closed. And work is done in turns, one in each iteration of
-// the loop, after its sockets: outcomes are handed out and new requests go to curl once for all, so that a peer that answers
-// at once cannot keep the loop from the others.
-// Loop thread only.
+// Two habits keep the kernel out of a request's way. A socket that curl lets go stays watched, marked idle, because its
+// next request is near; it is given up when it stirs while idle or is closed. And work is done in turns, one in each
+// iteration of the loop, after its sockets: outcomes are handed out and new requests go to curl once for all, so that a
+// peer that answers at once cannot keep the loop from the others. Loop thread only.
 #pragma once
 
 #include <curl/curl.h>
@@ -51,7 +50,8 @@ class CurlShards {
   // Requires that no easy handle is left in a multi. Closes all connections.
   ~CurlShards();
 
-  // `connections_max` is how many connections the shard keeps; `connections_per_host_max` 0 means no bound. Null without memory.
+  // `connections_max` is how many connections the shard keeps; `connections_per_host_max` 0 means no bound. Null
+  // without memory.
   CurlShard* add(bool is_multiplexed, int32_t connections_max, int32_t connections_per_host_max);
   const std::vector<std::unique_ptr<CurlShard>>& all() const { return shards_; }
 
@@ -65,9 +65,9 @@ class CurlShards {
  private:
   struct Socket {
     CurlShard* shard = nullptr;
-    unsigned events = 0;  // what the poller watches; 0: not watched
-    bool is_idle = false; // curl does not wait for it
-    bool is_own = false;  // opened by open_socket, so that close_socket will be told
+    unsigned events = 0;   // what the poller watches; 0: not watched
+    bool is_idle = false;  // curl does not wait for it
+    bool is_own = false;   // opened by open_socket, so that close_socket will be told
   };
 
   static int on_socket_wish(CURL* easy, curl_socket_t fd, int what, void* shard, void* socket);

@@ -24,7 +24,8 @@ namespace {
 constexpr size_t kIdleEasyCountMax = 1'024;  // about 6 KB each
 
 int64_t steady_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
@@ -71,7 +72,7 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   CurlHosts hosts_;
   std::vector<std::unique_ptr<CurlCall>> calls_;
   std::vector<uint32_t> free_slots_;
-  std::vector<CURL*> idle_easies_;  // all set up; the hottest last
+  std::vector<CURL*> idle_easies_;       // all set up; the hottest last
   std::vector<CurlHost*> listed_hosts_;  // a seat became free, or the first answer told the protocol
   std::vector<Finished> finished_;
   bool* ended_ = nullptr;  // set while outcomes are handed out; tells that one of them ended the transport
@@ -199,7 +200,8 @@ void CurlTransport::start(CurlCall& call) {
   route.waits_for_multiplexing = host.protocol != HostProtocol::kHttp1;
   fill_easy(call, route);
   const CURLMcode added = curl_multi_add_handle(host.pools[call.pool].shard->multi, call.easy);
-  if (added != CURLM_OK) finish(call, {StatusKind::kIo, code::kHttpConnect, host.place + ": " + curl_multi_strerror(added)});
+  if (added != CURLM_OK)
+    finish(call, {StatusKind::kIo, code::kHttpConnect, host.place + ": " + curl_multi_strerror(added)});
 }
 
 void CurlTransport::on_deadline(CallId id) {
@@ -301,15 +303,18 @@ Result<std::string> find_ca_bundle(const std::string& wanted) {
     if (access(wanted.c_str(), R_OK) == 0) return wanted;
     return Status(StatusKind::kInvalid, code::kHttpTls, "the CA bundle " + wanted + " cannot be read");
   }
-  // A curl that was built on another system looks in that system's place. These are where Linux and BSD systems keep theirs.
-  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-                           "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}) {
+  // A curl that was built on another system looks in that system's place. These are where Linux and BSD systems keep
+  // theirs.
+  for (const char* path :
+       {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}) {
     if (access(path, R_OK) == 0) return std::string(path);
   }
   return std::string();  // curl's own
 }
 
-// A request that cannot get a descriptor fails; one that waits for it does not. Leaves room for the host process's files.
+// A request that cannot get a descriptor fails; one that waits for it does not. Leaves room for the host process's
+// files.
 int32_t bound_by_descriptors(int32_t connections) {
   constexpr rlim_t kReserved = 256;
   rlimit limit{};

@@ -1,7 +1,8 @@
-// CurlTransport: the HTTP transport of a process, on libcurl's multi interface. One thread, thousands of requests in flight.
+// CurlTransport: the HTTP transport of a process, on libcurl's multi interface. One thread, thousands of requests in
+// flight.
 //
-// Connections are kept open and used again; HTTP/2 is spoken over TLS where the server offers it. Redirects are not followed,
-// cookies are not kept, the environment is not read.
+// Connections are kept open and used again; HTTP/2 is spoken over TLS where the server offers it. Redirects are not
+// followed, cookies are not kept, the environment is not read.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,9 @@ struct CurlOptions {
   bool http2 = true;
 };
 
-// `loop` and `poller` must outlive the transport. Opened on any thread before the loop runs, else on the loop thread; destroyed
-// on the loop thread, or on any once the loop has stopped. Requests in flight then end without an outcome, connections close.
-// kInvalid: the proxy, the bundle or a number cannot be used.
+// `loop` and `poller` must outlive the transport. Opened on any thread before the loop runs, else on the loop thread;
+// destroyed on the loop thread, or on any once the loop has stopped. Requests in flight then end without an outcome,
+// connections close. kInvalid: the proxy, the bundle or a number cannot be used.
 Result<std::unique_ptr<HttpTransport>> open_curl_transport(Loop& loop, Poller& poller, CurlOptions options);
 
 }  // namespace stepwell

@@ -26,7 +26,11 @@ std::string pin_text(const std::string& host, const std::string& port, const std
 }  // namespace
 
 PinnedName::PinnedName(Loop& loop, Poller& poller, std::string host, std::string port)
-    : loop_(loop), poller_(poller), host_(std::move(host)), port_(std::move(port)), is_numeric_(is_numeric_host(host_)) {}
+    : loop_(loop),
+      poller_(poller),
+      host_(std::move(host)),
+      port_(std::move(port)),
+      is_numeric_(is_numeric_host(host_)) {}
 
 bool PinnedName::is_ready() {
   if (is_numeric_) return true;

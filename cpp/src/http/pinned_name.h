@@ -1,6 +1,6 @@
-// PinnedName: the addresses of one host, resolved outside curl. A resolver inside curl blocks the loop when its request is
-// cancelled (curl#8515), and only addresses that are known before the connection can be judged and then pinned.
-// Loop thread only.
+// PinnedName: the addresses of one host, resolved outside curl. A resolver inside curl blocks the loop when its request
+// is cancelled (curl#8515), and only addresses that are known before the connection can be judged and then pinned. Loop
+// thread only.
 #pragma once
 
 #include <curl/curl.h>
@@ -31,8 +31,8 @@ class PinnedName {
   // `host` may be an address, which needs no look-up and no pin.
   PinnedName(Loop& loop, Poller& poller, std::string host, std::string port);
 
-  // Whether requests may go there now. If not, `wait`. Starts a new look-up when the last is a minute old; until that ends,
-  // and for ten minutes if it fails, the old addresses are good enough.
+  // Whether requests may go there now. If not, `wait`. Starts a new look-up when the last is a minute old; until that
+  // ends, and for ten minutes if it fails, the old addresses are good enough.
   bool is_ready();
   // Requires !is_ready(). Calls back once, later; not at all when this object ends first.
   void wait(MoveFunction<void(Status)> done) { waiting_.push_back(std::move(done)); }

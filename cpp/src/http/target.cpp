@@ -57,7 +57,8 @@ Result<Target> parse(const std::string& text, unsigned flags, const char* what) 
   make_lower(target.scheme);
   make_lower(target.host);
   if (target.host.empty()) return refuse(std::string(what) + " has no host");
-  if (std::any_of(target.host.begin(), target.host.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
+  if (std::any_of(target.host.begin(), target.host.end(),
+                  [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
     return refuse(std::string(what) + " has a host that is not ASCII; write it as punycode (xn--...)");
   }
   return target;
@@ -66,7 +67,8 @@ Result<Target> parse(const std::string& text, unsigned flags, const char* what) 
 }  // namespace
 
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
 Result<Target> parse_target(const std::string& url) {
@@ -101,9 +103,11 @@ Status check_request(const HttpRequest& request) {
   if (!is_token(request.method)) return refuse("the method is empty or holds a character that methods cannot have");
   for (const auto& [name, value] : request.headers) {
     if (!is_token(name)) return refuse("a header's name is empty or holds a character that names cannot have");
-    const bool is_broken = std::any_of(value.begin(), value.end(), [](char c) { return c == '\0' || c == '\r' || c == '\n'; });
+    const bool is_broken =
+        std::any_of(value.begin(), value.end(), [](char c) { return c == '\0' || c == '\r' || c == '\n'; });
     if (is_broken) return refuse("the value of header " + name + " holds a line end or a NUL");
-    if (equals_ignoring_case(name, "transfer-encoding")) return refuse("header transfer-encoding is set by the transport");
+    if (equals_ignoring_case(name, "transfer-encoding"))
+      return refuse("header transfer-encoding is set by the transport");
   }
   return Status::ok();
 }

@@ -32,7 +32,8 @@ Result<Target> parse_target(const std::string& url);
 // A proxy's URL: http, https or socks5h; user names are allowed.
 Result<Target> parse_proxy(const std::string& url);
 
-// kInvalid (kHttpUrl) when the method or a header could break out of its line, or frames the body, which the transport does.
+// kInvalid (kHttpUrl) when the method or a header could break out of its line, or frames the body, which the transport
+// does.
 Status check_request(const HttpRequest& request);
 
 // Whether `host` is an address already, so that there is no name to resolve.

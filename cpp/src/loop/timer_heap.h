@@ -1,6 +1,6 @@
-// TimerHeap: any number of timers behind the loop's one. Adding, forgetting and firing cost O(log n); forgetting removes for
-// good, because most timers are deadlines that never fire and must not pile up until they are due.
-// Loop thread only. It knows no clock: times are the caller's milliseconds.
+// TimerHeap: any number of timers behind the loop's one. Adding, forgetting and firing cost O(log n); forgetting
+// removes for good, because most timers are deadlines that never fire and must not pile up until they are due. Loop
+// thread only. It knows no clock: times are the caller's milliseconds.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,8 @@ class TimerHeap {
  public:
   // Timers due at the same millisecond fire in the order they were added.
   TimerId add(int64_t due_ms, MoveFunction<void()> task);
-  // The forgotten timer's task, for the caller to destroy when the heap is whole again; empty for unknown and fired ids.
+  // The forgotten timer's task, for the caller to destroy when the heap is whole again; empty for unknown and fired
+  // ids.
   MoveFunction<void()> remove(TimerId timer);
 
   bool is_empty() const { return heap_.empty(); }
@@ -24,8 +25,8 @@ class TimerHeap {
   int64_t due_ms_min() const { return heap_.front().due_ms; }
   // Timers added from now on have this order or a later one.
   uint64_t next_order() const { return next_order_; }
-  // Takes the earliest task that is due at `now_ms` and was added before `order_end`; empty when there is none. The bound
-  // keeps a timer that renews itself with no delay from holding the loop.
+  // Takes the earliest task that is due at `now_ms` and was added before `order_end`; empty when there is none. The
+  // bound keeps a timer that renews itself with no delay from holding the loop.
   MoveFunction<void()> take_due(int64_t now_ms, uint64_t order_end);
 
  private:

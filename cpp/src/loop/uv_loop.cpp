@@ -24,9 +24,11 @@ Status uv_status(const std::string& what, int error) {
   return {StatusKind::kIo, code::kInternal, what + ": " + uv_strerror(error)};
 }
 
-// RFC 6761, 6.3: these names are this machine whatever a name server says. A minimal container has no /etc/hosts to say so.
+// RFC 6761, 6.3: these names are this machine whatever a name server says. A minimal container has no /etc/hosts to say
+// so.
 bool is_localhost(std::string host) {
-  std::transform(host.begin(), host.end(), host.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  std::transform(host.begin(), host.end(), host.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
   if (!host.empty() && host.back() == '.') host.pop_back();
   return host == "localhost" || host.ends_with(".localhost");
 }
@@ -60,8 +62,8 @@ void on_poll(uv_poll_t* handle, int status, int events) {
   Watch& watch = *static_cast<Watch*>(handle->data);
   unsigned seen = 0;
   if (status < 0) {
-    // libuv stops a handle whose socket has an error. What was asked for is reported too, so that the owner reads on and
-    // meets bytes that came before the error.
+    // libuv stops a handle whose socket has an error. What was asked for is reported too, so that the owner reads on
+    // and meets bytes that came before the error.
     watch.is_started = false;
     seen = kPollError | watch.events;
   } else {
@@ -86,9 +88,11 @@ std::vector<std::string> numeric_addresses(const addrinfo* found) {
   std::vector<std::string> addresses;
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
     std::array<char, NI_MAXHOST> text{};
-    if (getnameinfo(each->ai_addr, each->ai_addrlen, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    if (getnameinfo(each->ai_addr, each->ai_addrlen, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0)
+      continue;
     std::string address(text.data());
-    if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) addresses.push_back(std::move(address));
+    if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
+      addresses.push_back(std::move(address));
   }
   return addresses;
 }
@@ -157,8 +161,8 @@ Status UvLoop::Parts::open() {
 void UvLoop::Parts::settle() {
   const bool has_more = run_posted();
   set_timer();
-  // An active idle handle makes the coming poll return at once: tasks that were posted by tasks run after the sockets had
-  // their turn, without a wake-up through the kernel.
+  // An active idle handle makes the coming poll return at once: tasks that were posted by tasks run after the sockets
+  // had their turn, without a wake-up through the kernel.
   if (has_more) {
     uv_idle_start(&idle, [](uv_idle_t*) {});
   } else {
@@ -238,7 +242,9 @@ UvLoop::UvLoop(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 UvLoop::~UvLoop() {
   stop();  // tasks that are destroyed below may post
-  { const detail::TimerHeap left = std::exchange(parts_->timers, {}); }
+  {
+    const detail::TimerHeap left = std::exchange(parts_->timers, {});
+  }
   {
     std::vector<MoveFunction<void()>> left;
     const std::lock_guard lock(parts_->mutex);
@@ -263,8 +269,8 @@ void UvLoop::post(MoveFunction<void()> task) {
   parts.posted.push_back(std::move(task));
   if (std::exchange(parts.is_woken, true)) return;
   const uv_thread_t self = uv_thread_self();
-  // The loop thread is awake and settles before it sleeps; anybody else has to wake it. Under the lock, so that the loop
-  // cannot stop and be destroyed between the look and the wake-up.
+  // The loop thread is awake and settles before it sleeps; anybody else has to wake it. Under the lock, so that the
+  // loop cannot stop and be destroyed between the look and the wake-up.
   if (!parts.is_running || uv_thread_equal(&self, &parts.thread) == 0) uv_async_send(&parts.wake);
 }
 
@@ -301,7 +307,9 @@ void UvLoop::stop() {
 }
 
 Status UvLoop::watch(int fd, unsigned events, MoveFunction<void(unsigned events)> ready) {
-  const auto refuse = [fd](int error) { return uv_status("descriptor " + std::to_string(fd) + " cannot be watched", error); };
+  const auto refuse = [fd](int error) {
+    return uv_status("descriptor " + std::to_string(fd) + " cannot be watched", error);
+  };
   if (fd < 0) return refuse(UV_EBADF);
   auto& watches = parts_->watches;
   const auto index = static_cast<size_t>(fd);

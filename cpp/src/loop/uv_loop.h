@@ -22,8 +22,8 @@ class UvLoop final : public Loop, public Poller {
 
   UvLoop(const UvLoop&) = delete;
   UvLoop& operator=(const UvLoop&) = delete;
-  // Tasks, timers and watches that are left are destroyed, not run. Sockets are not closed. Waits briefly for a name that is
-  // being resolved, then leaves the resolver's thread alone with what it needs.
+  // Tasks, timers and watches that are left are destroyed, not run. Sockets are not closed. Waits briefly for a name
+  // that is being resolved, then leaves the resolver's thread alone with what it needs.
   ~UvLoop() override;
 
   int64_t now_ms() const override;

@@ -14,8 +14,8 @@ struct RunningCall {
   CallId sent = 0;  // 0: none in flight
 };
 
-// Starts one attempt; `done` gets the verdict on the loop thread, never inside this call, also after a cancel. The call is
-// kept alive until then.
+// Starts one attempt; `done` gets the verdict on the loop thread, never inside this call, also after a cancel. The call
+// is kept alive until then.
 void send_attempt(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
                   MoveFunction<void(Verdict)> done);
 

@@ -1,7 +1,7 @@
 // The dispatcher: events in, commands out. It owns the run machines and is the only one who speaks to all the seams.
 //
-// Loop thread only. What the machines decide is gathered and committed as one batch; commands act only after their commit.
-// Items for the host leave through `Sink`. It knows no threads, so the simulator drives the very same code.
+// Loop thread only. What the machines decide is gathered and committed as one batch; commands act only after their
+// commit. Items for the host leave through `Sink`. It knows no threads, so the simulator drives the very same code.
 #pragma once
 
 #include <memory>
@@ -28,8 +28,8 @@ struct StartBatch;
 struct DispatcherOptions {
   Limits limits;
   int64_t lease_ms = 30'000;
-  OwnerId owner = 1;   // random per engine
-  uint64_t seed = 1;   // run ids and retry jitter
+  OwnerId owner = 1;  // random per engine
+  uint64_t seed = 1;  // run ids and retry jitter
 };
 
 class Dispatcher {
@@ -56,7 +56,7 @@ class Dispatcher {
     int32_t in_flight_max = 0;
     int32_t in_flight = 0;
     bool is_claiming = false;
-    bool has_backlog = true;  // until a claim came back short
+    bool has_backlog = true;    // until a claim came back short
     bool is_claim_due = false;  // a timer will claim what few places are free
   };
   struct Active {

@@ -214,7 +214,8 @@ void Dispatcher::release_all(StatusDone done) {
     continuations_.push_back(std::move(continuation));
     drop(run);
     items_.push_back(item(ItemKind::kStop, run));
-    items_.back().payload = error_payload(code::kClosed, "the engine was closed; the run goes on when it is opened again", 0, true);
+    items_.back().payload =
+        error_payload(code::kClosed, "the engine was closed; the run goes on when it is opened again", 0, true);
   }
   flush();
   // Answered after everything that was committed before it.

@@ -27,7 +27,8 @@ using detail::Mailbox;
 
 uint64_t random_seed() {
   uint64_t seed = 0;
-  if (getrandom(&seed, sizeof seed, 0) != static_cast<ssize_t>(sizeof seed)) seed = static_cast<uint64_t>(getpid()) << 32U;
+  if (getrandom(&seed, sizeof seed, 0) != static_cast<ssize_t>(sizeof seed))
+    seed = static_cast<uint64_t>(getpid()) << 32U;
   return seed;
 }
 
@@ -154,8 +155,9 @@ class RuntimeDoor final : public Runtime {
 
   Status complete(std::vector<Report> reports) override {
     const size_t count = reports.size();
-    return admit(count, [this, reports = std::move(reports)]() mutable { dispatcher_->report(std::move(reports)); },
-                 /*is_work_in_hand=*/true);
+    return admit(
+        count, [this, reports = std::move(reports)]() mutable { dispatcher_->report(std::move(reports)); },
+        /*is_work_in_hand=*/true);
   }
 
   Result<StartAnswer> wait(RunId run, int64_t timeout_ms) override {
@@ -209,7 +211,8 @@ class RuntimeDoor final : public Runtime {
   Counters counters() const override {
     Reply<Counters> reply;
     auto* self = const_cast<RuntimeDoor*>(this);  // NOLINT: reading counters changes nothing a caller can see
-    if (!self->admit(1, [this, send = reply.sender()] { send(dispatcher_->counters()); }).is_ok()) return last_counters_;
+    if (!self->admit(1, [this, send = reply.sender()] { send(dispatcher_->counters()); }).is_ok())
+      return last_counters_;
     auto taken = reply.take(-1);
     Counters counters = taken.empty() ? last_counters_ : taken.front();
     counters.outbox_count = static_cast<int64_t>(outbox_.count());
@@ -253,8 +256,8 @@ class RuntimeDoor final : public Runtime {
   }
 
  private:
-  // Posts `task` to the loop if there is room for `count` more messages. Reports of work in hand are always let in: their
-  // number is bounded by what was handed out, and refusing them could only lose results.
+  // Posts `task` to the loop if there is room for `count` more messages. Reports of work in hand are always let in:
+  // their number is bounded by what was handed out, and refusing them could only lose results.
   template <typename F>
   Status admit(size_t count, F task, bool is_work_in_hand = false) {
     STEPWELL_TRY(check_process());
@@ -292,8 +295,8 @@ class RuntimeDoor final : public Runtime {
     const auto key_bytes = static_cast<int64_t>(request.run.key.size());
     if (key_bytes > options_.limits.key_bytes_max) {
       return {StatusKind::kInvalid, code::kKeyInvalid,
-              "a key of " + std::to_string(key_bytes) + " bytes; 1 to " + std::to_string(options_.limits.key_bytes_max) +
-                  " are allowed"};
+              "a key of " + std::to_string(key_bytes) + " bytes; 1 to " +
+                  std::to_string(options_.limits.key_bytes_max) + " are allowed"};
     }
     return Status::ok();
   }

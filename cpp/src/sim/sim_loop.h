@@ -1,7 +1,8 @@
-// SimLoop: the loop's twin with virtual time. One thread; what is due at the same instant runs in an order drawn from the seed.
+// SimLoop: the loop's twin with virtual time. One thread; what is due at the same instant runs in an order drawn from
+// the seed.
 //
-// A SimProcess is one simulated process on that world clock: it can be paused (SIGSTOP) and killed (SIGKILL), which no real
-// loop could do to itself. Tasks of a killed process vanish, tasks of a paused one wait.
+// A SimProcess is one simulated process on that world clock: it can be paused (SIGSTOP) and killed (SIGKILL), which no
+// real loop could do to itself. Tasks of a killed process vanish, tasks of a paused one wait.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +66,7 @@ class SimLoop final : public Loop {
     return clock_.schedule(process_, delay_ms, false, std::move(task));
   }
   void cancel(TimerId timer) override { clock_.cancel(timer); }
-  void run() override {}   // the world drives the clock
+  void run() override {}  // the world drives the clock
   void stop() override {}
 
  private:

@@ -37,7 +37,8 @@ void SimStore::commit(std::vector<Transition> transitions, CommitDone done) {
   enqueue([this, transitions = std::move(transitions), done = std::move(done)]() mutable {
     std::vector<CommitAnswer> answers;
     for (Transition& transition : transitions) answers.push_back(table_->apply(std::move(transition)));
-    return MoveFunction<void()>([answers = std::move(answers), done = std::move(done)]() mutable { done(std::move(answers)); });
+    return MoveFunction<void()>(
+        [answers = std::move(answers), done = std::move(done)]() mutable { done(std::move(answers)); });
   });
 }
 
@@ -50,7 +51,8 @@ void SimStore::claim(ClaimRequest request, ClaimDone done) {
 
 void SimStore::load(RunId run, MoveFunction<void(Result<RunHistory>)> done) {
   enqueue([this, run, done = std::move(done)]() mutable {
-    return MoveFunction<void()>([found = table_->load(run), done = std::move(done)]() mutable { done(std::move(found)); });
+    return MoveFunction<void()>(
+        [found = table_->load(run), done = std::move(done)]() mutable { done(std::move(found)); });
   });
 }
 
@@ -69,7 +71,8 @@ void SimStore::depth(const std::string& queue, MoveFunction<void(Result<int64_t>
 
 void SimStore::find(FindRequest request, FindDone done) {
   enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
-    return MoveFunction<void()>([found = table_->find(request), done = std::move(done)]() mutable { done(std::move(found)); });
+    return MoveFunction<void()>(
+        [found = table_->find(request), done = std::move(done)]() mutable { done(std::move(found)); });
   });
 }
 

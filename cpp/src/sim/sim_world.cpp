@@ -63,8 +63,9 @@ struct SimWorld::Engine {
         loop(world.clock_, process_),
         store(world.clock_, loop, world.table_, world.store_faults_),
         http(world.clock_, loop, world.server_),
-        dispatcher(loop, store, http, [&world, this](std::vector<Item>& items) { world.on_items(*this, items); },
-                   detail::DispatcherOptions{Limits{.crashes_max = 1000}, kLeaseMs, process_, seed}) {}
+        dispatcher(
+            loop, store, http, [&world, this](std::vector<Item>& items) { world.on_items(*this, items); },
+            detail::DispatcherOptions{Limits{.crashes_max = 1000}, kLeaseMs, process_, seed}) {}
   const int index;
   const ProcessId process;
   bool is_dead = false;
@@ -202,7 +203,8 @@ void SimWorld::check_final() {
   for (const auto& [run, accepted] : accepted_) {
     const auto found = table_->load(run);
     if (!found) return fail("accepted run " + run_name(run) + " is gone");
-    if (found->row.status != RunStatus::kSucceeded) return fail("run " + run_name(run) + " failed: " + found->row.result);
+    if (found->row.status != RunStatus::kSucceeded)
+      return fail("run " + run_name(run) + " failed: " + found->row.result);
     if (found->row.result != expected_result(run, accepted.input)) {
       return fail("run " + run_name(run) + " has a wrong result: " + found->row.result);
     }
@@ -211,7 +213,8 @@ void SimWorld::check_final() {
       const auto ends = std::count_if(found->events.begin(), found->events.end(), [&](const Event& event) {
         return event.step == step && event.kind != EventKind::kStepAttemptFailed;
       });
-      if (ends != 1) return fail("run " + run_name(run) + ": " + step + " was recorded " + std::to_string(ends) + " times");
+      if (ends != 1)
+        return fail("run " + run_name(run) + ": " + step + " was recorded " + std::to_string(ends) + " times");
     }
     if (static_cast<size_t>(found->row.event_count) != found->events.size()) {
       return fail("run " + run_name(run) + ": event_count differs from the events kept");
@@ -223,7 +226,8 @@ void SimWorld::on_finished(const Item& item) {
   const auto known = tickets_.find(item.ticket);
   if (known != tickets_.end() && known->second != item.run) return fail("a ticket was answered with another run");
   const auto found = table_->load(item.run);
-  if (!found || !is_final(found->row.status)) return fail("run " + run_name(item.run) + " was announced before its end was kept");
+  if (!found || !is_final(found->row.status))
+    return fail("run " + run_name(item.run) + " was announced before its end was kept");
   if (found->row.result != item.payload) fail("run " + run_name(item.run) + " was announced with another result");
 }
 
@@ -292,7 +296,8 @@ void SimWorld::advance(Engine& engine, RunId run) {
   std::vector<Report> reports(1);
   reports[0].run = run;
   reports[0].token = script.token;
-  for (int i = 0; i < step_count(script.input); ++i) reports[0].payload += script.values[step_name(script.input, i)] + ";";
+  for (int i = 0; i < step_count(script.input); ++i)
+    reports[0].payload += script.values[step_name(script.input, i)] + ";";
   engine.scripts.erase(run);
   engine.dispatcher.report(std::move(reports));
 }
@@ -329,8 +334,8 @@ void SimWorld::execute_local(Engine& engine, RunId run, const std::string& step,
   }
 }
 
-// Promise 2. An owner that lost its lease without knowing may still try (its write is refused), so only the present owner
-// is held to it; token 0 asks whoever drives the run.
+// Promise 2. An owner that lost its lease without knowing may still try (its write is refused), so only the present
+// owner is held to it; token 0 asks whoever drives the run.
 void SimWorld::check_not_recorded(RunId run, const std::string& step, LeaseToken token, const char* what) {
   const auto found = table_->load(run);
   if (!found || final_event(found->events, step) == nullptr) return;

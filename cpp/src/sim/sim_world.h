@@ -1,7 +1,8 @@
-// SimWorld: a seed, a few engines over one store, workers that follow scripted workflows, and everything that can go wrong.
+// SimWorld: a seed, a few engines over one store, workers that follow scripted workflows, and everything that can go
+// wrong.
 //
-// Phase 1 breaks: engines are killed, paused past their leases, replies are lost, the server misbehaves. Phase 2 heals and
-// demands progress. What must hold is checked as it goes; the first violation ends the world.
+// Phase 1 breaks: engines are killed, paused past their leases, replies are lost, the server misbehaves. Phase 2 heals
+// and demands progress. What must hold is checked as it goes; the first violation ends the world.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A mock LLM endpoint: one thread, epoll, keep-alive. Answers every request with the same 600 bytes of JSON after a delay.
-// Usage: epoll_server [port] [delay_ms_min] [delay_ms_max]
+// A mock LLM endpoint: one thread, epoll, keep-alive. Answers every request with the same 600 bytes of JSON after a
+// delay. Usage: epoll_server [port] [delay_ms_min] [delay_ms_max]
 //
 // Port 0 takes a free one; the first line printed is the port. Ends when standard input closes.
 #include <arpa/inet.h>
@@ -36,7 +36,8 @@ struct Answer {
 };
 
 int64_t now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 std::string make_answer(const std::string& body) {
@@ -54,7 +55,8 @@ std::string make_completion() {
 
 class Server {
  public:
-  Server(int64_t delay_ms_min, int64_t delay_ms_max) : delay_us_min_(delay_ms_min * 1000), delay_us_max_(delay_ms_max * 1000) {}
+  Server(int64_t delay_ms_min, int64_t delay_ms_max)
+      : delay_us_min_(delay_ms_min * 1000), delay_us_max_(delay_ms_max * 1000) {}
 
   int open(uint16_t port) {
     listener_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -64,7 +66,8 @@ class Server {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener_, 4096) != 0) return -1;
+    if (bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener_, 4096) != 0)
+      return -1;
     socklen_t bytes = sizeof address;
     getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &bytes);
     poll_ = epoll_create1(EPOLL_CLOEXEC);

@@ -1,8 +1,9 @@
-// HTTP speed: how many 1 KB POSTs the bare transport carries. Usage: http_bench url concurrency count [latency_ms_ideal [connections_per_shard]]
+// HTTP speed: how many 1 KB POSTs the bare transport carries. Usage: http_bench url concurrency count [latency_ms_ideal
+// [connections_per_shard]]
 //
 // Keeps `concurrency` requests in flight until `count` have ended, after a warm-up of one wave. Prints one JSON line.
-// Compare CPU per request first: requests per second depend on who shares the machine. latency_ms_ideal, the server's mean
-// delay, gives the ideal rate to compare with.
+// Compare CPU per request first: requests per second depend on who shares the machine. latency_ms_ideal, the server's
+// mean delay, gives the ideal rate to compare with.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -26,7 +27,9 @@ using namespace stepwell;
 double cpu_seconds() {
   rusage used{};
   getrusage(RUSAGE_SELF, &used);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
   return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
@@ -97,14 +100,16 @@ struct Bench {
       return static_cast<double>(elapsed_us[std::min(elapsed_us.size() * percent / 100, elapsed_us.size() - 1)]) / 1000;
     };
     const double rate = static_cast<double>(count) / seconds;
-    std::printf("{\"concurrency\": %lld, \"requests_per_s\": %.0f, \"cpu_us\": %.1f, \"p50_ms\": %.2f, \"p99_ms\": %.2f, "
-                "\"kb_per_call\": %.1f, \"failed\": %lld",
-                static_cast<long long>(concurrency), rate, cpu / static_cast<double>(count) * 1e6, percentile(50),
-                percentile(99), (busy_kb - idle_kb) / static_cast<double>(concurrency), static_cast<long long>(failed));
+    std::printf(
+        "{\"concurrency\": %lld, \"requests_per_s\": %.0f, \"cpu_us\": %.1f, \"p50_ms\": %.2f, \"p99_ms\": %.2f, "
+        "\"kb_per_call\": %.1f, \"failed\": %lld",
+        static_cast<long long>(concurrency), rate, cpu / static_cast<double>(count) * 1e6, percentile(50),
+        percentile(99), (busy_kb - idle_kb) / static_cast<double>(concurrency), static_cast<long long>(failed));
     if (latency_ms_ideal > 0) {
       std::printf(", \"of_ideal\": %.3f", rate / (static_cast<double>(concurrency) / latency_ms_ideal * 1000));
     }
-    std::printf("%s%s%s}\n", first_error.empty() ? "" : ", \"error\": \"", first_error.c_str(), first_error.empty() ? "" : "\"");
+    std::printf("%s%s%s}\n", first_error.empty() ? "" : ", \"error\": \"", first_error.c_str(),
+                first_error.empty() ? "" : "\"");
   }
 };
 
@@ -125,7 +130,8 @@ int main(int count, char** arguments) {
   bench.count = std::strtoll(arguments[3], nullptr, 10);
   bench.warm_up = 2 * bench.concurrency;
   bench.elapsed_us.reserve(static_cast<size_t>(bench.count));
-  std::memset(bench.elapsed_us.data(), 1, bench.elapsed_us.capacity() * sizeof(int64_t));  // resident before the measurement
+  std::memset(bench.elapsed_us.data(), 1,
+              bench.elapsed_us.capacity() * sizeof(int64_t));  // resident before the measurement
   auto loop = UvLoop::open();
   if (!loop) return 1;
   bench.loop = std::move(*loop);

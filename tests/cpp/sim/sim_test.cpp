@@ -56,8 +56,8 @@ int main(int argc, char** argv) {
   stepwell::sim::WorldReport total;
   uint64_t failed = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) failed += holds(seed, total) ? 0 : 1;
-  std::printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64 " requests, %" PRId64
-              " crashes, %" PRId64 " pauses, %" PRIu64 " failed\n",
+  std::printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64
+              " requests, %" PRId64 " crashes, %" PRId64 " pauses, %" PRIu64 " failed\n",
               count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, failed);
   return failed == 0 ? 0 : 1;
 }

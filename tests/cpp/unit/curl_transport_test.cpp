@@ -1,5 +1,5 @@
-// CurlTransport against real servers on the loopback: what it sends, what it makes of good, bad and missing answers, how it
-// uses connections, and that every call ends exactly once.
+// CurlTransport against real servers on the loopback: what it sends, what it makes of good, bad and missing answers,
+// how it uses connections, and that every call ends exactly once.
 #include "http/curl_transport.h"
 
 #include <gtest/gtest.h>
@@ -72,7 +72,8 @@ class CurlTransportTest : public ::testing::Test {
     request.body = std::move(body);
     return request;
   }
-  // Sends now; the outcome is outcomes_[the returned index]. When nothing is left in flight, `idle_` runs or the loop stops.
+  // Sends now; the outcome is outcomes_[the returned index]. When nothing is left in flight, `idle_` runs or the loop
+  // stops.
   size_t send(HttpRequest request) {
     const size_t index = outcomes_.size();
     outcomes_.emplace_back();
@@ -132,14 +133,16 @@ TEST_F(CurlTransportTest, SendsWhatItIsGivenAndReadsTheAnswer) {
     peer.answer(request, "X-Rate: 7\r\nRetry-After:  12 \r\nX-Folded: a\r\n b\r\n");
   });
   HttpRequest request = post(server.url("/v1/chat?q=1"), R"({"a":1})");
-  request.headers = {{"Content-Type", "application/json"}, {"X-Empty", ""}, {"Content-Length", "99999"}, {"expect", "100-continue"}};
+  request.headers = {
+      {"Content-Type", "application/json"}, {"X-Empty", ""}, {"Content-Length", "99999"}, {"expect", "100-continue"}};
   const HttpOutcome& outcome = run_one(std::move(request));
   ASSERT_TRUE(outcome.status.is_ok()) << outcome.status.to_string();
   EXPECT_EQ(200, outcome.response.status);
   EXPECT_GT(outcome.elapsed_us, 0);
   const std::string& sent = outcome.response.body;
   EXPECT_EQ(0U, sent.find("POST /v1/chat?q=1 HTTP/1.1\r\n")) << sent;
-  for (const char* line : {"\r\nContent-Type: application/json\r\n", "\r\nX-Empty:\r\n", "\r\nContent-Length: 7\r\n", "\r\n\r\n{\"a\":1}"}) {
+  for (const char* line : {"\r\nContent-Type: application/json\r\n", "\r\nX-Empty:\r\n", "\r\nContent-Length: 7\r\n",
+                           "\r\n\r\n{\"a\":1}"}) {
     EXPECT_NE(std::string::npos, sent.find(line)) << line << sent;
   }
   EXPECT_EQ(std::string::npos, sent.find("xpect:"));
@@ -194,8 +197,9 @@ TEST_F(CurlTransportTest, AHeadAnswerHasNoBodyAndTheNextCallHas) {
 }
 
 TEST_F(CurlTransportTest, InterimAnswersAndRedirectsAreNotFollowed) {
-  const Server server(once("HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n"
-                           "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"));
+  const Server server(
+      once("HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n"
+           "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"));
   const HttpOutcome& outcome = run_one(post(server.url()));
   EXPECT_EQ(302, outcome.response.status) << outcome.status.to_string();
   ASSERT_EQ(2U, outcome.response.headers.size());
@@ -203,8 +207,10 @@ TEST_F(CurlTransportTest, InterimAnswersAndRedirectsAreNotFollowed) {
 }
 
 TEST_F(CurlTransportTest, DecodesGzipAndChunks) {
-  const std::string packed("\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\xcf\x56\xb2\x2a\x29\x2a\x4d\xd5\x51\x2a\x49\xad"
-                           "\x28\x51\xb2\x52\x4a\xa4\x10\x28\xd5\x02\x00\xc5\x8c\x88\x12\x55\x00\x00\x00", 44);
+  const std::string packed(
+      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\xcf\x56\xb2\x2a\x29\x2a\x4d\xd5\x51\x2a\x49\xad"
+      "\x28\x51\xb2\x52\x4a\xa4\x10\x28\xd5\x02\x00\xc5\x8c\x88\x12\x55\x00\x00\x00",
+      44);
   const Server server([&packed](Peer& peer) {
     const std::string request = peer.read_request();
     EXPECT_NE(std::string::npos, request.find("gzip"));
@@ -275,15 +281,15 @@ TEST_F(CurlTransportTest, TimesOutWithAndWithoutAConnection) {
 
 TEST_F(CurlTransportTest, BrokenAnswersMayHaveBeenWorkedOn) {
   const std::vector<std::pair<std::string, bool>> answers = {
-      {"", true},                                                                       // reset before the headers
-      {"", false},                                                                      // closed before the headers
-      {"HTTP/1.1 200 OK\r\nContent-Le", true},                                          // reset inside them
-      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", true},                      // reset after them
-      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false},                     // shorter than it says
-      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", false},         // cut inside a chunk
-      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", false},     // not a chunk
+      {"", true},                                                                    // reset before the headers
+      {"", false},                                                                   // closed before the headers
+      {"HTTP/1.1 200 OK\r\nContent-Le", true},                                       // reset inside them
+      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", true},                   // reset after them
+      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false},                  // shorter than it says
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", false},      // cut inside a chunk
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", false},  // not a chunk
       {"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd", false},
-      {"220 mail.example ESMTP ready\r\n", false},                                      // not HTTP
+      {"220 mail.example ESMTP ready\r\n", false},  // not HTTP
   };
   open();
   std::vector<std::unique_ptr<Server>> servers;
@@ -355,12 +361,20 @@ TEST_F(CurlTransportTest, TooLargeAnswersAreRefused) {
 TEST_F(CurlTransportTest, RefusesWhatCouldMeanMoreThanItSays) {
   open();
   using namespace std::string_literals;
-  for (const std::string& url : {""s, "example.com"s, "ftp://example.com/"s, "file:///etc/passwd"s, "http://"s, "http://user:pass@h/"s,
-                                 "http://user@h/"s, "http://h/\r\nX: y"s, "http://h/\0x"s, "http://h:99999/"s, "http://[::1/"s,
-                                 "http://b\xc3\xbc" "cher.example/"s, "gopher://h/"s}) {
+  for (const std::string& url :
+       {""s, "example.com"s, "ftp://example.com/"s, "file:///etc/passwd"s, "http://"s, "http://user:pass@h/"s,
+        "http://user@h/"s, "http://h/\r\nX: y"s, "http://h/\0x"s, "http://h:99999/"s, "http://[::1/"s,
+        "http://b\xc3\xbc"
+        "cher.example/"s,
+        "gopher://h/"s}) {
     send(post(url));
   }
-  for (const auto& header : HttpHeaders{{"X", "a\r\nY: b"}, {"X\r\nY", "b"}, {"", "b"}, {"X y", "b"}, {"X", "a\0b"s}, {"Transfer-Encoding", "chunked"}}) {
+  for (const auto& header : HttpHeaders{{"X", "a\r\nY: b"},
+                                        {"X\r\nY", "b"},
+                                        {"", "b"},
+                                        {"X y", "b"},
+                                        {"X", "a\0b"s},
+                                        {"Transfer-Encoding", "chunked"}}) {
     HttpRequest request = post("http://127.0.0.1:1/");
     request.headers = {header};
     send(std::move(request));
@@ -562,7 +576,8 @@ TEST_F(CurlTransportTest, UsesItsProxyAndNotTheEnvironments) {
   loop_->run();
   unsetenv("http_proxy");
   expect_all_good();
-  EXPECT_EQ(0U, outcomes_[0].response.body.find("POST http://api.example.com:81/x HTTP/1.1\r\n")) << outcomes_[0].response.body;
+  EXPECT_EQ(0U, outcomes_[0].response.body.find("POST http://api.example.com:81/x HTTP/1.1\r\n"))
+      << outcomes_[0].response.body;
   EXPECT_NE(std::string::npos, outcomes_[0].response.body.find("Proxy-Authorization: Basic"));
   EXPECT_EQ(0U, outcomes_[1].response.body.find("POST /y HTTP/1.1\r\n"));
   EXPECT_EQ(0, names_->resolves["api.example.com"]) << "the proxy resolves it";

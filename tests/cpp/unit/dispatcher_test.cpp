@@ -10,9 +10,7 @@ namespace stepwell::detail {
 namespace {
 
 struct World {
-  explicit World(int64_t store_delay_ms) {
-    faults.delay_ms_max = store_delay_ms;
-  }
+  explicit World(int64_t store_delay_ms) { faults.delay_ms_max = store_delay_ms; }
   sim::SimClock clock{1};
   sim::StoreFaults faults;
   std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();

@@ -79,7 +79,8 @@ TEST(Judge, WhatMayHaveBeenDoneIsNotRepeatedBlindly) {
 }
 
 TEST(Judge, ErrorTextsHoldNoSecret) {
-  const Verdict verdict = judge(llm_call(), answered(401, R"({"error":{"message":"bad key sk-verysecret1234567890 given"}})"), 0);
+  const Verdict verdict =
+      judge(llm_call(), answered(401, R"({"error":{"message":"bad key sk-verysecret1234567890 given"}})"), 0);
   EXPECT_EQ(verdict.payload.find("verysecret"), std::string::npos) << verdict.payload;
   EXPECT_EQ(verdict.payload.find("secret-looking"), std::string::npos) << verdict.payload;
   EXPECT_NE(verdict.payload.find("bad key *** given"), std::string::npos) << verdict.payload;
@@ -100,7 +101,8 @@ TEST(RetryAfter, SecondsDatesAndNonsense) {
   EXPECT_EQ(parse("retry-after-ms", "40"), 40);
   EXPECT_EQ(parse("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT", 784'111'770'000), 7'000);
   EXPECT_EQ(parse("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT", 1'800'000'000'000), 0) << "a past date is now";
-  for (const char* nonsense : {"-1", "abc", "NaN", "inf", "1e9", "99999999999999999999", "1.2.3", "", ".", "Sun, 06 Foo 1994 08:49:37 GMT"}) {
+  for (const char* nonsense :
+       {"-1", "abc", "NaN", "inf", "1e9", "99999999999999999999", "1.2.3", "", ".", "Sun, 06 Foo 1994 08:49:37 GMT"}) {
     EXPECT_EQ(parse("retry-after", nonsense), -1) << nonsense;
   }
   EXPECT_EQ(parse_retry_after({}, 0), -1);

@@ -124,14 +124,15 @@ class LoopbackServer {
   std::atomic<int> connections_{0};
   std::thread acceptor_;
   std::mutex mutex_;
-  std::set<int> open_;                 // protected by mutex_
-  std::vector<std::thread> threads_;   // the acceptor's until it ends
+  std::set<int> open_;                // protected by mutex_
+  std::vector<std::thread> threads_;  // the acceptor's until it ends
 };
 
 // Answers every request with the request itself.
 inline LoopbackServer::Handler echo() {
   return [](Peer& peer) {
-    for (std::string request = peer.read_request(); !request.empty(); request = peer.read_request()) peer.answer(request);
+    for (std::string request = peer.read_request(); !request.empty(); request = peer.read_request())
+      peer.answer(request);
   };
 }
 

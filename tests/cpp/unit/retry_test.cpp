@@ -71,7 +71,8 @@ TEST(Retry, HugePoliciesDoNotOverflow) {
 }
 
 TEST(Retry, StatusesByWhetherTheWorkMayHaveBeenDone) {
-  for (const int32_t status : {408, 425, 429, 500, 502, 503, 504, 529}) EXPECT_TRUE(is_retryable_status(status, true)) << status;
+  for (const int32_t status : {408, 425, 429, 500, 502, 503, 504, 529})
+    EXPECT_TRUE(is_retryable_status(status, true)) << status;
   for (const int32_t status : {400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 501}) {
     EXPECT_FALSE(is_retryable_status(status, true)) << status;
   }

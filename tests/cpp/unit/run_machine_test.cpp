@@ -129,7 +129,8 @@ TEST(RunMachine, TheSameSeedDrawsTheSameDelays) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     RunMachine one(fresh(), seed);
     RunMachine other(fresh(), seed);
-    EXPECT_EQ(one.decide(failure("a", 5), 0).commands.at(0).delay_ms, other.decide(failure("a", 5), 0).commands.at(0).delay_ms);
+    EXPECT_EQ(one.decide(failure("a", 5), 0).commands.at(0).delay_ms,
+              other.decide(failure("a", 5), 0).commands.at(0).delay_ms);
   }
 }
 

@@ -287,15 +287,16 @@ TEST(UvLoopWatch, IsLevelTriggeredAndMayEndItselfInside) {
   const SocketPair pair;
   std::string seen;
   pair.write("abc");
-  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead, [&](unsigned events) {
-                    EXPECT_EQ(unsigned{kPollRead}, events);
-                    seen += pair.read(1);
-                    if (seen.size() < 3) return;
-                    loop->unwatch(pair.ends[0]);
-                    loop->unwatch(pair.ends[0]);  // again: ignored
-                    pair.write("never read");
-                    loop->after(5, [&] { loop->stop(); });
-                  })
+  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead,
+                          [&](unsigned events) {
+                            EXPECT_EQ(unsigned{kPollRead}, events);
+                            seen += pair.read(1);
+                            if (seen.size() < 3) return;
+                            loop->unwatch(pair.ends[0]);
+                            loop->unwatch(pair.ends[0]);  // again: ignored
+                            pair.write("never read");
+                            loop->after(5, [&] { loop->stop(); });
+                          })
                   .is_ok());
   run_patiently(*loop);
   EXPECT_EQ("abc", seen);
@@ -310,18 +311,20 @@ TEST(UvLoopWatch, MayBeReplacedInside) {
     EXPECT_EQ(unsigned{kPollWrite}, events);
     seen.emplace_back("second");
     loop->unwatch(pair.ends[0]);
-    EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead | kPollWrite, [&](unsigned both) {
-                      EXPECT_EQ(unsigned{kPollRead | kPollWrite}, both);
-                      seen.emplace_back("third");
-                      loop->unwatch(pair.ends[0]);
-                      loop->stop();
-                    })
+    EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead | kPollWrite,
+                            [&](unsigned both) {
+                              EXPECT_EQ(unsigned{kPollRead | kPollWrite}, both);
+                              seen.emplace_back("third");
+                              loop->unwatch(pair.ends[0]);
+                              loop->stop();
+                            })
                     .is_ok());
   };
-  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead, [&](unsigned) {
-                    seen.emplace_back("first");
-                    EXPECT_TRUE(loop->watch(pair.ends[0], kPollWrite, second).is_ok());
-                  })
+  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead,
+                          [&](unsigned) {
+                            seen.emplace_back("first");
+                            EXPECT_TRUE(loop->watch(pair.ends[0], kPollWrite, second).is_ok());
+                          })
                   .is_ok());
   run_patiently(*loop);
   EXPECT_EQ((std::vector<std::string>{"first", "second", "third"}), seen);
@@ -339,11 +342,12 @@ TEST(UvLoopWatch, AClosedDescriptorsNumberMayComeBack) {
     pair = std::make_unique<SocketPair>();
     EXPECT_TRUE(old < 0 || old == pair->ends[0]);
     pair->write("x");
-    EXPECT_TRUE(loop->watch(pair->ends[0], kPollRead, [&](unsigned) {
-                      loop->unwatch(pair->ends[0]);  // its callback is this one
-                      if (++rounds == 100) return loop->stop();
-                      loop->post([&] { next(); });
-                    })
+    EXPECT_TRUE(loop->watch(pair->ends[0], kPollRead,
+                            [&](unsigned) {
+                              loop->unwatch(pair->ends[0]);  // its callback is this one
+                              if (++rounds == 100) return loop->stop();
+                              loop->post([&] { next(); });
+                            })
                     .is_ok());
   };
   loop->post([&] { next(); });
@@ -355,12 +359,13 @@ TEST(UvLoopWatch, ReportsAHangUpAndRefusesWhatIsNoSocket) {
   auto loop = open_loop();
   SocketPair pair;
   close(std::exchange(pair.ends[1], -1));
-  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead, [&](unsigned events) {
-                    EXPECT_NE(0U, events & kPollRead);
-                    EXPECT_EQ("", pair.read(1));
-                    loop->unwatch(pair.ends[0]);
-                    loop->stop();
-                  })
+  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead,
+                          [&](unsigned events) {
+                            EXPECT_NE(0U, events & kPollRead);
+                            EXPECT_EQ("", pair.read(1));
+                            loop->unwatch(pair.ends[0]);
+                            loop->stop();
+                          })
                   .is_ok());
   EXPECT_FALSE(loop->watch(-1, kPollRead, [](unsigned) {}).is_ok());
   EXPECT_FALSE(loop->watch(99'999, kPollRead, [](unsigned) {}).is_ok());
@@ -416,7 +421,8 @@ TEST(UvLoop, BlocksSigpipeOnItsThreadOnly) {
 
 TEST(UvLoop, TellsTheTimeOfDay) {
   const auto loop = open_loop();
-  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+  const auto now =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
   EXPECT_NEAR(static_cast<double>(now.count()), static_cast<double>(loop->wall_ms()), 1'000);
 }
 
