@@ -19,8 +19,10 @@ void raise_unless_ok(const Status& status);
 
 // Batches across the border, with the GIL held. Layouts: python/stepwell/_core.pyi.
 py::list to_python(std::vector<Item>& items);
+py::tuple to_python(Item& item);
 py::tuple to_python(StartAnswer& answer);
 py::list to_python(std::vector<RunHistory>& histories);
+Report report_from_python(const py::tuple& report);
 std::vector<Report> reports_from_python(const py::list& reports);
 std::vector<StartRequest> starts_from_python(const py::list& requests);
 std::vector<HttpRequest> requests_from_python(const py::list& requests);

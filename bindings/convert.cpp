@@ -51,13 +51,14 @@ PyObject* status_of(const Status& status) {
                   text_of(status.message()));
 }
 
+// One text of lines "name: value"; who wants them as a mapping takes them apart. A header holds no line break.
 PyObject* headers_of(const HttpHeaders& headers) {
-  py::list list(headers.size());
-  for (size_t i = 0; i < headers.size(); ++i) {
-    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
-                    tuple_of(text_of(headers[i].first), text_of(headers[i].second)));
-  }
-  return list.release().ptr();
+  std::string text;
+  size_t bytes = 0;
+  for (const auto& [name, value] : headers) bytes += name.size() + value.size() + 3;
+  text.reserve(bytes);
+  for (const auto& [name, value] : headers) text.append(name).append(": ").append(value).append("\n");
+  return bytes_of(text);
 }
 
 PyObject* started_of(const Item& item) {
@@ -205,6 +206,8 @@ py::list to_python(std::vector<Item>& items) {
   return list;
 }
 
+py::tuple to_python(Item& item) { return py::reinterpret_steal<py::tuple>(item_of(item)); }
+
 py::tuple to_python(StartAnswer& answer) {
   return py::reinterpret_steal<py::tuple>(
       tuple_of(status_of(answer.status), int_of(answer.run), bool_of(answer.attached),
@@ -223,6 +226,8 @@ py::list to_python(std::vector<RunHistory>& histories) {
   }
   return list;
 }
+
+Report report_from_python(const py::tuple& report) { return report_of(report.ptr()); }
 
 std::vector<Report> reports_from_python(const py::list& reports) {
   std::vector<Report> out;

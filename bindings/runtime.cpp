@@ -70,33 +70,15 @@ py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, con
   return to_python(found);
 }
 
-}  // namespace
-
-void register_runtime(py::module_& module) {
-  py::class_<Runtime>(module, "Runtime", py::is_final(),
-                      "One engine: its loop thread, its store thread, and the batches between them and Python.")
-      .def_static(
-          "open",
-          [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
-             const std::string& proxy, const std::string& no_proxy) {
-            return value_or_raise(without_gil(
-                [&] { return Runtime::open(options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy)); }));
-          },
-          py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
-          py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "")
+// What runs workflows: takes items, hands in reports.
+void register_worker_side(py::class_<Runtime>& runtime) {
+  runtime
       .def(
           "serve",
-          [](Runtime& runtime, const std::string& queue, int32_t in_flight_max) {
-            raise_unless_ok(without_gil([&] { return runtime.serve(queue, in_flight_max); }));
+          [](Runtime& runtime, const std::string& queue, int32_t in_flight_max, ChannelId channel) {
+            raise_unless_ok(without_gil([&] { return runtime.serve(queue, in_flight_max, channel); }));
           },
-          py::arg("queue"), py::arg("in_flight_max"), py::pos_only())
-      .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
-      .def(
-          "start_async",
-          [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
-            raise_unless_ok(runtime.start_async(starts_from_python(requests), ticket));
-          },
-          py::arg("requests"), py::arg("ticket"), py::pos_only())
+          py::arg("queue"), py::arg("in_flight_max"), py::arg("channel"), py::pos_only())
       .def(
           "poll",
           [](Runtime& runtime, size_t count_max, int64_t timeout_ms) {
@@ -106,11 +88,55 @@ void register_runtime(py::module_& module) {
           py::arg("count_max"), py::arg("timeout_ms"), py::pos_only())
       .def("wake", &Runtime::wake, py::pos_only())
       .def(
+          "open_channel", [](Runtime& runtime, int event_fd) { return value_or_raise(runtime.open_channel(event_fd)); },
+          py::arg("event_fd"), py::pos_only())
+      .def("close_channel", &Runtime::close_channel, py::arg("channel"), py::pos_only())
+      .def(
+          "take",
+          [](Runtime& runtime, ChannelId channel, size_t count_max) {
+            auto items = value_or_raise(runtime.take(channel, count_max));
+            return to_python(items);
+          },
+          py::arg("channel"), py::arg("count_max"), py::pos_only())
+      .def(
           "complete",
           [](Runtime& runtime, const py::list& reports) {
             raise_unless_ok(runtime.complete(reports_from_python(reports)));
           },
           py::arg("reports"), py::pos_only())
+      .def(
+          "record",
+          [](Runtime& runtime, const py::tuple& report) {
+            Report waiting = report_from_python(report);
+            Item item = value_or_raise(without_gil([&] { return runtime.record(std::move(waiting)); }));
+            return to_python(item);
+          },
+          py::arg("report"), py::pos_only())
+      .def(
+          "for_test_hand_out",
+          [](Runtime& runtime, size_t count) { raise_unless_ok(runtime.for_test_hand_out(count)); }, py::arg("count"),
+          py::pos_only());
+}
+
+// What starts runs, waits for them and sends plain requests.
+void register_caller_side(py::class_<Runtime>& runtime) {
+  runtime
+      .def_static(
+          "open",
+          [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
+             const std::string& proxy, const std::string& no_proxy) {
+            return value_or_raise(without_gil(
+                [&] { return Runtime::open(options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy)); }));
+          },
+          py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
+          py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "")
+      .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
+      .def(
+          "start_async",
+          [](Runtime& runtime, const py::list& requests, uint64_t ticket) {
+            raise_unless_ok(runtime.start_async(starts_from_python(requests), ticket));
+          },
+          py::arg("requests"), py::arg("ticket"), py::pos_only())
       .def(
           "wait",
           [](Runtime& runtime, RunId run, int64_t timeout_ms) {
@@ -133,10 +159,6 @@ void register_runtime(py::module_& module) {
             raise_unless_ok(runtime.send(requests_from_python(requests), ticket));
           },
           py::arg("requests"), py::arg("ticket"), py::pos_only())
-      .def(
-          "for_test_hand_out",
-          [](Runtime& runtime, size_t count) { raise_unless_ok(runtime.for_test_hand_out(count)); }, py::arg("count"),
-          py::pos_only())
       .def("counters", &counters_of, py::pos_only())
       .def(
           "close",
@@ -144,6 +166,16 @@ void register_runtime(py::module_& module) {
             raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));
           },
           py::arg("deadline_ms"), py::pos_only());
+}
+
+}  // namespace
+
+void register_runtime(py::module_& module) {
+  py::class_<Runtime> runtime(
+      module, "Runtime", py::is_final(),
+      "One engine: its loop thread, its store thread, and the batches between them and Python.");
+  register_worker_side(runtime);
+  register_caller_side(runtime);
 }
 
 }  // namespace stepwell::binding

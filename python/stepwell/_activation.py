@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
-from stepwell._errors import InputError, RunCancelled, StepFailed
+from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._types import run_name
 from stepwell._workflow import current_scope
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RUN_SUCCEEDED, RUN_FAILED, STEP_SUCCEEDED, STEP_FAILED, CALL = range(5)
 # EventKind of the core.
 _EVENT_SUCCEEDED, _EVENT_FAILED, _EVENT_ATTEMPT_FAILED = 1, 2, 3
+# ItemKind of the core.
+_STEP_ANSWER, _STOP = 1, 3
 
 # What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one.
 Answer = tuple[bool, bool, bytes, int]
@@ -27,8 +29,7 @@ Answer = tuple[bool, bool, bytes, int]
 class Activation:
     """Keeps what one run has recorded and waits for what is being recorded.
 
-    Async workflows live on the worker's event loop, sync ones on a pool thread; only `deliver` and `stop` are called
-    from the pump.
+    Async workflows live on the worker's event loop, plain ones on a pool thread, whose `stop` comes from the pump.
     """
 
     __slots__ = (
@@ -58,7 +59,7 @@ class Activation:
         self.flow = flow
         self.history = {event[2]: event for event in history} if history else None
         self.occurrences: dict[str, int] = {}
-        self.waiting: dict[str, _Slot | asyncio.Future[Answer]] = {}
+        self.waiting: dict[str, asyncio.Future[Answer]] = {}
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
         self.stop_payload = b""
@@ -130,7 +131,7 @@ class Activation:
                 )
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
                 report = _failed(self, step, name, attempt, error)
-            answer = self.expect_blocking(name, report)
+            answer = self.expect_blocking(report)
             attempt = answer[3]
         return self._value(step, name, answer, value)
 
@@ -160,7 +161,7 @@ class Activation:
         step = self.identify(name)
         answer, _ = self.recorded(step)
         if answer is None:
-            answer = self.expect_blocking(step, (CALL, self.run, self.token, step, *request))
+            answer = self.expect_blocking((CALL, self.run, self.token, step, *request))
         if not answer[1]:
             raise step_failed(self.run, step, answer[2], answer[3])
         return answer[2], answer[3]
@@ -173,39 +174,32 @@ class Activation:
         self.worker.report_soon(report)
         return future
 
-    def expect_blocking(self, step: str, report: tuple[Any, ...]) -> Answer:
-        """Hand in a report and wait for its answer."""
+    def expect_blocking(self, report: tuple[Any, ...]) -> Answer:
+        """Hand in a report and wait for its answer, without the GIL and without any other thread of Python."""
         self.check_stopped()
-        slot = _Slot()
-        self.waiting[step] = slot
-        self.worker.report_now(report)
-        answer = slot.wait()
-        self.check_stopped()
-        return answer
-
-    def is_blocked_on(self, item: tuple[Any, ...]) -> bool:
-        """Whether a plain step inside an async workflow holds up the event loop until `item` is delivered to it."""
-        return len(item) > 3 and isinstance(self.waiting.get(item[2]), _Slot)
+        try:
+            item = self.worker.core.record(report)
+        except (FencedError, ClosedError) as error:
+            item = (_STOP, self.run, _codec.encode_error(error))
+        if item[0] == _STEP_ANSWER:
+            return (True, item[3], item[4], item[5])
+        if item[0] == _STOP:
+            self.is_stopped, self.stop_payload = True, item[2]
+            self.check_stopped()
+        return (False, False, b"", item[3])
 
     def deliver(self, step: str, answer: Answer) -> None:
-        """Hand an answer to whoever awaits it. On the event loop for futures, on the pump for slots."""
+        """Hand an answer to the task that awaits it. Event loop thread only."""
         waiting = self.waiting.pop(step, None)
-        if waiting is None:
-            return
-        if isinstance(waiting, _Slot):
-            waiting.set(answer)
-        elif not waiting.done():
+        if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
     def stop(self, payload: bytes) -> None:
         """Drop the activation: its result is no longer wanted."""
         self.is_stopped = True
-        self.stop_payload = payload
+        self.stop_payload = payload or b"{}"
         if self.task is not None:
             self.task.cancel()
-        for waiting in list(self.waiting.values()):
-            if isinstance(waiting, _Slot):
-                waiting.set((True, False, payload, 0))
 
     def check_stopped(self) -> None:
         """Leave the workflow when the run is no longer ours."""
@@ -214,27 +208,6 @@ class Activation:
             raise RunCancelled(
                 error.get("code", "SW-E1006"), error.get("message", "the run was stopped"), run_id=run_name(self.run)
             )
-
-
-class _Slot:
-    """One answer between two threads: a lock that the waiter takes a second time."""
-
-    __slots__ = ("answer", "lock")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.lock.acquire()
-        self.answer: Answer | None = None
-
-    def set(self, answer: Answer) -> None:
-        if self.answer is None:
-            self.answer = answer
-            self.lock.release()
-
-    def wait(self) -> Answer:
-        self.lock.acquire()
-        assert self.answer is not None  # noqa: S101 - set() comes before the release
-        return self.answer
 
 
 def _failed(activation: Activation, step: Step[..., Any], name: str, attempt: int, error: Exception) -> tuple[Any, ...]:
@@ -257,18 +230,19 @@ def _in_time(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     """Run a plain step with a time limit. Python cannot end a thread: a late one goes on, its result is dropped."""
     import contextvars
 
-    slot = _Slot()
+    is_done = threading.Event()
     outcome: list[Any] = []
+    context = contextvars.copy_context()
 
     def body() -> None:
         try:
-            outcome.append((True, contextvars.copy_context().run(step.fn, *args, **kwargs)))
+            outcome.append((True, context.run(step.fn, *args, **kwargs)))
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
             outcome.append((False, error))
-        slot.set((True, True, b"", 0))
+        is_done.set()
 
     threading.Thread(target=body, name=f"stepwell-step-{step.name}", daemon=True).start()
-    if not slot.lock.acquire(timeout=step.timeout_s or -1):
+    if not is_done.wait(step.timeout_s):
         raise TimeoutError
     ok, value = outcome[0]
     if not ok:

@@ -12,7 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepwell import _codec, _config
-from stepwell._errors import ClosedError, InputError, NotFoundError, WorkflowError
+from stepwell._errors import InputError, NotFoundError
+from stepwell._port import CLOSED, Caller
 from stepwell._run import Run, failure_of
 from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
@@ -63,10 +64,7 @@ class Engine:
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False
-        self._futures: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
-        self._next_ticket = 1
-        self._sending: dict[asyncio.AbstractEventLoop, list[tuple[tuple[Any, ...], asyncio.Future[HttpAnswer]]]] = {}
-        self._group = self._worker.open_group(self._on_items)
+        self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
         _open_engines.add(self)
         for flow in workflows:
             self.serve(flow)
@@ -90,7 +88,7 @@ class Engine:
                 return
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
-        self._core.serve(name, concurrency)
+        self._core.serve(name, concurrency, self._worker.channel_of(flow))
 
     def start(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]:
         """Start a run and return once it is durable.
@@ -106,7 +104,7 @@ class Engine:
         """Start a run without blocking the caller's event loop."""
         if flow.name not in self._served:
             self.serve(flow)
-        ticket, future = self._future()
+        ticket, future = self._caller().future()
         self._core.start_async([start_request(flow, value, key)], ticket)
         answers = await future
         return self._started(flow, answers[0])
@@ -183,30 +181,7 @@ class Engine:
 
         Raises StoreError, WaitTimeout or InputError when there is no answer.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[HttpAnswer] = loop.create_future()
-        turn = self._sending.get(loop)
-        if turn is None:
-            turn = self._sending[loop] = []
-            loop.call_soon(self._send_turn, loop)
-        turn.append(((method, url, headers, body, 10_000, timeout_ms), future))
-        return await future
-
-    def _send_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand the requests of one turn of the caller's event loop to the core together."""
-        turn = self._sending.pop(loop)
-        with self._lock:
-            first = self._next_ticket
-            self._next_ticket += len(turn)
-        for index, (_, future) in enumerate(turn, first):
-            self._futures[index] = (loop, future)
-        try:
-            self._core.send([request for request, _ in turn], (self._group << 32) | first)
-        except WorkflowError as error:
-            for index, (_, future) in enumerate(turn, first):
-                del self._futures[index]
-                if not future.done():
-                    future.set_exception(error)
+        return await self._caller().send((method, url, headers, body, 10_000, timeout_ms))
 
     def request(
         self,
@@ -229,37 +204,28 @@ class Engine:
         self._core.send([(method, url, headers, body, 10_000, timeout_ms)], group << 32)
         ready.wait()
         self._worker.close_group(group)
-        _, _, failure, status, pairs, content, _ = answer[0]
+        _, _, failure, status, header_lines, content, _ = answer[0]
         if failure is not None:
             raise failure_of(failure)
-        return HttpAnswer(status, content, pairs)
+        return HttpAnswer(status, content, header_lines)
 
     # -- waiting on the caller's event loop -----------------------------------------------------------------------------
 
-    def _future(self) -> tuple[int, asyncio.Future[Any]]:
+    def _caller(self) -> Caller:
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        return self._callers.get(loop) or self._open_caller(loop)
+
+    def _open_caller(self, loop: asyncio.AbstractEventLoop) -> Caller:
         with self._lock:
-            index = self._next_ticket
-            self._next_ticket += 1
-        self._futures[index] = (loop, future)
-        return (self._group << 32) | index, future
+            for other in [each for each in self._callers if each.is_closed()]:
+                self._callers.pop(other).close()
+            caller = self._callers[loop] = Caller(self._core, loop)
+            return caller
 
     def _watch(self, run: int) -> asyncio.Future[Any]:
-        ticket, future = self._future()
+        ticket, future = self._caller().future()
         self._core.watch(run, ticket)
         return future
-
-    def _on_items(self, items: list[tuple[Any, ...]]) -> None:
-        """Wake the callers' event loops: one call_soon_threadsafe for each loop and batch. On the pump."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], tuple[Any, ...]]]] = {}
-        for item in items:
-            found = self._futures.pop(item[1] & 0xFFFFFFFF, None)
-            if found is not None:
-                by_loop.setdefault(found[0], []).append((found[1], item))
-        for loop, batch in by_loop.items():
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, batch)
 
     def _started(self, flow: Workflow[..., R], answer: tuple[Any, ...]) -> Run[R]:
         failure, run, attached, _, _ = answer
@@ -281,8 +247,13 @@ class Engine:
         _open_engines.discard(self)
         self._core.close(int(timeout * 1000))
         self._worker.close()
+        # Loops that run in other threads hear of the end through their ports.
+        for loop, caller in self._callers.items():
+            if loop.is_closed() or loop is _running_loop():
+                caller.close()
+        self._callers = {}
         # Engine, worker and runs refer to each other; descriptors must not wait for a garbage collection.
-        self._core = self._worker.core = _Closed()
+        self._core = self._worker.core = CLOSED
 
     def __enter__(self) -> Self:
         """Return the open engine."""
@@ -299,26 +270,11 @@ class Engine:
         return f"<engine {self.path or 'in memory'}>"
 
 
-def _resolve(batch: list[tuple[asyncio.Future[Any], tuple[Any, ...]]]) -> None:
-    for future, item in batch:
-        if future.done():
-            continue
-        kind = item[0]
-        if kind == 4:
-            future.set_result((item[3], item[4]))
-        elif kind == 5:
-            future.set_result(item[2])
-        elif item[2] is not None:
-            future.set_exception(failure_of(item[2]))
-        else:
-            future.set_result(HttpAnswer(item[3], item[5], item[4]))
-
-
-class _Closed:
-    """What stands in the place of a closed core."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise ClosedError("SW-E1001", "the engine is closed")
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def fingerprint_of(payload: bytes) -> int:

@@ -80,11 +80,17 @@ class RunStatus(enum.IntEnum):
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """An answer to a plain request: status, body, and headers as they came (names in lower case)."""
+    """An answer to a plain request: status, body, and headers as lines "name: value" (names in lower case)."""
 
     status: int
     body: bytes
-    header_pairs: list[tuple[str, str]]
+    header_lines: bytes
+
+    @property
+    def header_pairs(self) -> list[tuple[str, str]]:
+        """The headers as they came, those with one name too."""
+        lines = self.header_lines.decode("utf-8", "replace").split("\n")
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines if line)]
 
     @property
     def headers(self) -> dict[str, str]:

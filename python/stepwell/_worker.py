@@ -1,7 +1,7 @@
 """The worker: takes batches of tasks from the core, runs user code, hands batches of reports back.
 
-Threads: the pump (blocks in `poll` without the GIL), one event loop for async workflows, a small pool for plain ones.
-C++ never calls Python; Python pulls.
+Threads: the pump (blocks in `poll` without the GIL), one event loop for async workflows, which hears from the core through
+a port of its own, and a small pool for plain ones. C++ never calls Python; Python pulls.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell import _codec
 from stepwell._activation import RUN_FAILED, RUN_SUCCEEDED, Activation
 from stepwell._errors import ClosedError, RunCancelled
+from stepwell._port import Port
 from stepwell._workflow import current_activation, current_scope
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Worker:
         self._next_group = 1
         self._lock = threading.Lock()
         self._pool = _Pool(self)
+        self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
         self._pump_thread = threading.Thread(target=self._pump, name="stepwell-pump", daemon=True)
         self._loop_thread.start()
@@ -77,10 +79,6 @@ class Worker:
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
 
-    def report_now(self, report: tuple[Any, ...]) -> None:
-        """Hand in a report. Any thread."""
-        self.core.complete([report])
-
     def _flush(self) -> None:
         self._is_flush_due = False
         reports, self._outgoing = self._outgoing, []
@@ -101,35 +99,18 @@ class Worker:
         self._pool.stop()
 
     def _route(self, items: list[tuple[Any, ...]]) -> None:
-        on_loop: list[tuple[Any, ...]] = []
-        plain: list[Activation] = []
+        for_loop: list[tuple[Any, ...]] = []
         grouped: dict[int, list[tuple[Any, ...]]] = {}
-        active = self.active
+        plain: list[Activation] = []
         for item in items:
-            kind = item[0]
-            if kind >= _RUN_FINISHED:
+            if item[0] >= _RUN_FINISHED:
                 grouped.setdefault(item[1] >> 32, []).append(item)
-            elif kind == _ACTIVATE:
-                _, run, name, _, history, token = item
-                activation = Activation(self, run, token, self.flows[name], history)
-                active[run] = activation
-                if activation.flow.is_async:
-                    on_loop.append((activation, item))
-                else:
-                    activation.stop_payload = item[3]
-                    plain.append(activation)
+            elif self._is_async(item):
+                for_loop.append(item)  # its queue was once served for a plain workflow too
             else:
-                activation_or_none = active.get(item[1])
-                if activation_or_none is None:
-                    continue
-                if activation_or_none.flow.is_async and not activation_or_none.is_blocked_on(item):
-                    on_loop.append((activation_or_none, item))
-                else:
-                    _apply(activation_or_none, item)
-                    if kind == _STOP:
-                        active.pop(item[1], None)
-        if on_loop:
-            self.loop.call_soon_threadsafe(self._on_loop, on_loop)
+                self._apply_plain(item, plain)
+        if for_loop:
+            self.loop.call_soon_threadsafe(self._on_loop, for_loop)
         if plain:
             self._pool.submit(plain)
         for group, group_items in grouped.items():
@@ -137,21 +118,56 @@ class Worker:
             if on_items is not None:
                 on_items(group_items)
 
+    def _is_async(self, item: tuple[Any, ...]) -> bool:
+        if item[0] == _ACTIVATE:
+            return self.flows[item[2]].is_async
+        activation = self.active.get(item[1])
+        return activation is not None and activation.flow.is_async
+
+    def _activation(self, item: tuple[Any, ...]) -> Activation:
+        _, run, name, _, history, token = item
+        activation = self.active[run] = Activation(self, run, token, self.flows[name], history)
+        return activation
+
+    def _apply_plain(self, item: tuple[Any, ...], plain: list[Activation]) -> None:
+        """Apply an item of a plain workflow: it begins or stops; the answers to its steps go to the thread that waits."""
+        if item[0] == _ACTIVATE:
+            activation = self._activation(item)
+            activation.stop_payload = item[3]
+            plain.append(activation)
+        elif item[0] == _STOP:
+            stopped = self.active.pop(item[1], None)
+            if stopped is not None:
+                stopped.stop(item[2])
+
     # -- async workflows --------------------------------------------------------------------------------------------
+
+    def channel_of(self, flow: Workflow[..., Any]) -> int:
+        """Return the channel for a workflow's items: async ones go straight to the event loop, plain ones to the pump."""
+        return self._port.channel if flow.is_async else 0
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def _on_loop(self, batch: list[tuple[Any, ...]]) -> None:
-        create_task = self.loop.create_task
-        for activation, item in batch:
-            if item[0] == _ACTIVATE:
-                activation.task = create_task(self._drive(activation, item[3]))
+    def _on_loop(self, items: list[tuple[Any, ...]]) -> None:
+        active = self.active
+        plain: list[Activation] = []
+        for item in items:
+            kind = item[0]
+            if not self._is_async(item):
+                self._apply_plain(item, plain)
+            elif kind == _ACTIVATE:
+                activation = self._activation(item)
+                activation.task = self.loop.create_task(self._drive(activation, item[3]))
+            elif kind == _STEP_ANSWER:
+                active[item[1]].deliver(item[2], (True, item[3], item[4], item[5]))
+            elif kind == _ATTEMPT:
+                active[item[1]].deliver(item[2], (False, False, b"", item[3]))
             else:
-                _apply(activation, item)
-                if item[0] == _STOP:
-                    self.active.pop(item[1], None)
+                active.pop(item[1]).stop(item[2])
+        if plain:
+            self._pool.submit(plain)
 
     async def _drive(self, activation: Activation, payload: bytes) -> None:
         current_activation.set(activation)
@@ -196,21 +212,12 @@ class Worker:
             self.loop.close()
 
     def _stop_loop(self) -> None:
+        self._port.close()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
         waiter = asyncio.gather(*tasks, return_exceptions=True)
         waiter.add_done_callback(lambda _: self.loop.stop())
-
-
-def _apply(activation: Activation, item: tuple[Any, ...]) -> None:
-    kind = item[0]
-    if kind == _STEP_ANSWER:
-        activation.deliver(item[2], (True, item[3], item[4], item[5]))
-    elif kind == _ATTEMPT:
-        activation.deliver(item[2], (False, False, b"", item[3]))
-    else:
-        activation.stop(item[2] if len(item) > 2 else b"{}")
 
 
 class _Pool:
@@ -224,7 +231,7 @@ class _Pool:
         self._idle_count = 0
 
     def submit(self, activations: list[Activation]) -> None:
-        """Put activations in line and see that somebody works on them. Pump thread only."""
+        """Put activations in line and see that somebody works on them."""
         self._line.extend(activations)
         if self._idle_count == 0 and len(self._threads) < _POOL_THREADS_MAX:
             thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self._threads)}", daemon=True)

@@ -12,12 +12,18 @@
 #include <vector>
 
 #include "stepwell/call.h"
+#include "stepwell/function.h"
 #include "stepwell/history.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
 #include "stepwell/types.h"
 
 namespace stepwell {
+
+// Where items go: 0 is taken from with poll by one thread that waits; the others wake an event loop of the host. A
+// ticket names its channel in its upper 8 bits.
+using ChannelId = uint8_t;
+constexpr ChannelId channel_of(uint64_t ticket) { return static_cast<ChannelId>(ticket >> 56U); }
 
 struct RuntimeOptions {
   std::string path;  // a SQLite file; empty: memory, nothing survives
@@ -55,6 +61,7 @@ enum class ItemKind : uint8_t {
 
 struct Item {
   ItemKind kind = ItemKind::kActivate;
+  ChannelId channel = 0;
   bool ok = true;
   RunStatus run_status = RunStatus::kRunning;
   int32_t attempt = 1;
@@ -86,6 +93,8 @@ struct Report {
   Payload payload;
   RetryPolicy retry;
   std::unique_ptr<CallSpec> call;
+  // Set: the answer goes here, on the loop thread, and not out as an item. Destroyed unused when there will be none.
+  MoveFunction<void(Item)> answer;
 };
 
 // Counters since open; read without stopping anything.
@@ -101,20 +110,29 @@ class Runtime {
   static Result<std::unique_ptr<Runtime>> open(RuntimeOptions options);
   virtual ~Runtime() = default;  // close first; the destructor closes with no patience
 
-  // Runs of `queue` may be handed to this host, at most `in_flight_max` at once. May be called again to change the
-  // limit.
-  virtual Status serve(const std::string& queue, int32_t in_flight_max) = 0;
+  // Runs of `queue` may be handed to this host, at most `in_flight_max` at once; their items go to `channel`. May be
+  // called again to change both.
+  virtual Status serve(const std::string& queue, int32_t in_flight_max, ChannelId channel) = 0;
   // Durable when it returns. One answer a request, in order. Waits.
   virtual Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) = 0;
   // The same without waiting: a kStarted item with `ticket` brings the answers.
   virtual Status start_async(std::vector<StartRequest> requests, uint64_t ticket) = 0;
-  // Takes up to `count_max` items; waits up to `timeout_ms` for the first (-1: without end). kClosed once closed and
-  // empty.
+  // Takes up to `count_max` items of channel 0; waits up to `timeout_ms` for the first (-1: without end). kClosed once
+  // closed and empty.
   virtual Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) = 0;
   // Makes poll return now, empty-handed if need be.
   virtual void wake() = 0;
+  // Opens a channel for an event loop: `event_fd` (an eventfd, non-blocking) becomes readable when there are items to
+  // take, and when the engine is closed. It stays the caller's, who closes it after close_channel.
+  virtual Result<ChannelId> open_channel(int event_fd) = 0;
+  virtual void close_channel(ChannelId channel) = 0;
+  // Takes up to `count_max` items of a channel and clears its eventfd; never waits. kClosed once closed and empty.
+  virtual Result<std::vector<Item>> take(ChannelId channel, size_t count_max) = 0;
   // Hands in reports; all or none are taken (kBusy when the inbox is full).
   virtual Status complete(std::vector<Report> reports) = 0;
+  // Hands in a step's report and waits for its answer: a kStepAnswer, a kAttempt, or a kStop. kFenced when the run is
+  // no longer this activation's.
+  virtual Result<Item> record(Report report) = 0;
   // Waits for a run's end. kTimeout after `timeout_ms` (-1: without end); kNotFound for an unknown run.
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
   // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its

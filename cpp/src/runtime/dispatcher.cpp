@@ -20,6 +20,17 @@ namespace {
 constexpr int kRunIdCounterBits = 20;
 constexpr WallMs kRunIdEpochMs = 1'704'067'200'000;  // 2024-01-01, so that ids stay short
 
+Item item_of(ItemKind kind, RunId run, Command& command) {
+  Item item;
+  item.kind = kind;
+  item.run = run;
+  item.ok = command.ok;
+  item.attempt = command.attempt;
+  item.text = std::move(command.step);
+  item.payload = std::move(command.payload);
+  return item;
+}
+
 int64_t payload_bytes(const Report& report) { return static_cast<int64_t>(report.payload.size()); }
 
 }  // namespace
@@ -51,12 +62,13 @@ Dispatcher::~Dispatcher() {
   }
 }
 
-void Dispatcher::serve(const std::string& queue, int32_t in_flight_max) {
+void Dispatcher::serve(const std::string& queue, int32_t in_flight_max, ChannelId channel) {
   std::unique_ptr<Queue>& entry = queues_[queue];
   if (!entry) {
     entry = std::make_unique<Queue>();
     entry->name = queue;
   }
+  entry->channel = channel;
   entry->in_flight_max = in_flight_max;
   claim_more(*entry);
 }
@@ -166,6 +178,7 @@ void Dispatcher::on_report(Report& report) {
   // Its lease is gone, and the worker has been told with kStop.
   if (found == active_.end() || found->second->token != report.token) return;
   Active& active = *found->second;
+  if (report.answer) active.answers.insert_or_assign(report.step, std::move(report.answer));
   Input input;
   input.attempt = report.attempt;
   input.retryable = report.retryable;
@@ -279,12 +292,10 @@ void Dispatcher::on_lost(Continuation& continuation, const Status& status) {
   if (found == active_.end() || found->second->token != continuation.token) return;
   const bool ended = found->second->machine.is_done();
   if (!ended) --found->second->queue->in_flight;
+  const Payload payload = error_payload(status.code(), status.message(), 0, false);
+  stop(continuation.run, *found->second, payload);
   drop(continuation.run);
-  items_.push_back(item(ItemKind::kStop, continuation.run));
-  items_.back().payload = error_payload(status.code(), status.message(), 0, false);
-  if (status.kind() != StatusKind::kFenced) {
-    release_run(continuation.run, RunStatus::kRunning, items_.back().payload);
-  }
+  if (status.kind() != StatusKind::kFenced) release_run(continuation.run, RunStatus::kRunning, payload);
 }
 
 void Dispatcher::act(RunId run, Continuation& continuation) {
@@ -292,8 +303,7 @@ void Dispatcher::act(RunId run, Continuation& continuation) {
   if (found == active_.end() || found->second->token != continuation.token) return;
   for (Command& command : continuation.commands) {
     if (command.kind == CommandKind::kStopWorker) {
-      items_.push_back(item(ItemKind::kStop, run));
-      items_.back().payload = error_payload(code::kRunCancelled, "the run was cancelled", 0, false);
+      stop(run, *found->second, error_payload(code::kRunCancelled, "the run was cancelled", 0, false));
     } else if (command.kind == CommandKind::kReleaseRun) {
       const bool ok = command.run_status == RunStatus::kSucceeded;
       ++(ok ? counters_.runs_succeeded : counters_.runs_failed);
@@ -311,16 +321,10 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
     case CommandKind::kAnswerStep:
       ++counters_.steps_recorded;
       active.calls.erase(command.step);
-      items_.push_back(item(ItemKind::kStepAnswer, run));
-      items_.back().ok = command.ok;
-      items_.back().attempt = command.attempt;
-      items_.back().text = std::move(command.step);
-      items_.back().payload = std::move(command.payload);
+      answer(active, item_of(ItemKind::kStepAnswer, run, command));
       return;
     case CommandKind::kAskAttempt:
-      items_.push_back(item(ItemKind::kAttempt, run));
-      items_.back().attempt = command.attempt;
-      items_.back().text = std::move(command.step);
+      answer(active, item_of(ItemKind::kAttempt, run, command));
       return;
     case CommandKind::kSendCall:
       send_call(run, active, command.step, command.attempt);
@@ -383,12 +387,40 @@ void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload
       waiter.done(std::move(answer));
       continue;
     }
-    items_.push_back(item(ItemKind::kRunFinished, run));
-    items_.back().ticket = waiter.ticket;
-    items_.back().run_status = status;
-    items_.back().ok = !is_recorded;
-    items_.back().payload = payload;
+    Item& item = items_.emplace_back();
+    item.kind = ItemKind::kRunFinished;
+    item.channel = channel_of(waiter.ticket);
+    item.run = run;
+    item.ticket = waiter.ticket;
+    item.run_status = status;
+    item.ok = !is_recorded;
+    item.payload = payload;
   }
+}
+
+void Dispatcher::answer(Active& active, Item item) {
+  const auto waiting = active.answers.find(item.text);
+  if (waiting == active.answers.end()) {
+    item.channel = active.queue->channel;
+    items_.push_back(std::move(item));
+    return;
+  }
+  MoveFunction<void(Item)> answer = std::move(waiting->second);
+  active.answers.erase(waiting);
+  answer(std::move(item));
+}
+
+void Dispatcher::stop(RunId run, Active& active, const Payload& payload) {
+  const auto item = [run, &payload] {
+    Item out;
+    out.kind = ItemKind::kStop;
+    out.run = run;
+    out.payload = payload;
+    return out;
+  };
+  for (auto& [step, answer] : std::exchange(active.answers, {})) answer(item());
+  items_.push_back(item());
+  items_.back().channel = active.queue->channel;
 }
 
 void Dispatcher::drop(RunId run) {
@@ -401,13 +433,6 @@ void Dispatcher::drop(RunId run) {
   for (auto& [step, call] : active->calls) {
     if (call->sent != 0) transport_.cancel(call->sent);
   }
-}
-
-Item Dispatcher::item(ItemKind kind, RunId run) const {
-  Item out;
-  out.kind = kind;
-  out.run = run;
-  return out;
 }
 
 }  // namespace stepwell::detail

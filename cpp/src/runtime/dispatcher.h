@@ -39,7 +39,7 @@ class Dispatcher {
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
-  void serve(const std::string& queue, int32_t in_flight_max);
+  void serve(const std::string& queue, int32_t in_flight_max, ChannelId channel = 0);
   void start(std::vector<StartRequest> requests, StartDone done);
   void report(std::vector<Report> reports);
   void wait(RunId run, WaitDone done);
@@ -53,6 +53,7 @@ class Dispatcher {
  private:
   struct Queue {
     std::string name;
+    ChannelId channel = 0;
     int32_t in_flight_max = 0;
     int32_t in_flight = 0;
     bool is_claiming = false;
@@ -65,6 +66,7 @@ class Dispatcher {
     LeaseToken token;
     Queue* queue = nullptr;
     std::unordered_map<std::string, std::shared_ptr<RunningCall>> calls;
+    std::unordered_map<std::string, MoveFunction<void(Item)>> answers;  // of steps whose reporter waits
     std::vector<TimerId> timers;
   };
   struct Waiter {
@@ -87,6 +89,9 @@ class Dispatcher {
   void act(RunId run, Continuation& continuation);
   void act_on(RunId run, Active& active, Command& command);
   void release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded = false);
+  void answer(Active& active, Item item);
+  // Tells the worker, on all ways, that the run is no longer its own.
+  void stop(RunId run, Active& active, const Payload& payload);
   void drop(RunId run);
   void on_report(Report& report);
   void on_answers(std::vector<Continuation>& continuations, std::vector<CommitAnswer>& answers);
@@ -101,7 +106,6 @@ class Dispatcher {
   void schedule_flush();
   void flush();
   RunId next_run_id();
-  Item item(ItemKind kind, RunId run) const;
 
   Loop& loop_;
   Store& store_;

@@ -66,8 +66,8 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   // A claim of a run that we hold means that we lost its lease without noticing: the older activation stops.
   if (const auto held = active_.find(run); held != active_.end()) {
     if (!held->second->machine.is_done()) --held->second->queue->in_flight;
+    stop(run, *held->second, {});
     drop(run);
-    items_.push_back(item(ItemKind::kStop, run));
   }
   auto active = std::make_unique<Active>(history, options_.seed ^ static_cast<uint64_t>(run));
   active->queue = &queue;
@@ -83,8 +83,10 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
     feed(run, kept, std::move(end));
     return;
   }
-  items_.push_back(item(ItemKind::kActivate, run));
-  Item& out = items_.back();
+  Item& out = items_.emplace_back();
+  out.kind = ItemKind::kActivate;
+  out.channel = queue.channel;
+  out.run = run;
   out.token = history.row.token;
   out.text = std::move(history.row.workflow);
   out.payload = std::move(history.row.input);
@@ -165,9 +167,11 @@ void Dispatcher::send(std::vector<HttpRequest> requests, uint64_t ticket) {
     transport_.send(std::move(request), [this, self = self_, ticket](HttpOutcome outcome) {
       if (*self == nullptr) return;
       --counters_.calls_in_flight;
-      items_.push_back(item(ItemKind::kHttp, 0));
-      items_.back().ticket = ticket;
-      items_.back().outcome = std::make_unique<HttpOutcome>(std::move(outcome));
+      Item& item = items_.emplace_back();
+      item.kind = ItemKind::kHttp;
+      item.channel = channel_of(ticket);
+      item.ticket = ticket;
+      item.outcome = std::make_unique<HttpOutcome>(std::move(outcome));
       schedule_flush();
     });
     ++ticket;
@@ -212,10 +216,9 @@ void Dispatcher::release_all(StatusDone done) {
     continuation.done = [](Status) {};
     transitions_.push_back(std::move(transition));
     continuations_.push_back(std::move(continuation));
+    stop(run, active,
+         error_payload(code::kClosed, "the engine was closed; the run goes on when it is opened again", 0, true));
     drop(run);
-    items_.push_back(item(ItemKind::kStop, run));
-    items_.back().payload =
-        error_payload(code::kClosed, "the engine was closed; the run goes on when it is opened again", 0, true);
   }
   flush();
   // Answered after everything that was committed before it.

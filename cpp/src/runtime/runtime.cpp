@@ -14,6 +14,7 @@
 #include "engine/judge.h"
 #include "http/curl_transport.h"
 #include "loop/uv_loop.h"
+#include "runtime/channels.h"
 #include "runtime/dispatcher.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
@@ -22,6 +23,7 @@ namespace stepwell {
 
 namespace {
 
+using detail::Channels;
 using detail::Dispatcher;
 using detail::Mailbox;
 
@@ -71,7 +73,9 @@ class Reply {
 class RuntimeDoor final : public Runtime {
  public:
   explicit RuntimeDoor(RuntimeOptions options)
-      : options_(std::move(options)), outbox_(static_cast<size_t>(options_.limits.outbox_count_max)), pid_(getpid()) {}
+      : options_(std::move(options)),
+        channels_(static_cast<size_t>(options_.limits.outbox_count_max)),
+        pid_(getpid()) {}
 
   ~RuntimeDoor() override {
     if (getpid() == pid_) {
@@ -115,15 +119,14 @@ class RuntimeDoor final : public Runtime {
     dispatcher.owner = static_cast<OwnerId>(random_seed() >> 1U);
     thread_ = std::make_unique<std::thread>([this, dispatcher] {
       dispatcher_ = std::make_unique<Dispatcher>(
-          *loop_, *store_, *transport_, [this](std::vector<Item>& items) { outbox_.put_all(items, /*force=*/true); },
-          dispatcher);
+          *loop_, *store_, *transport_, [this](std::vector<Item>& items) { channels_.put(items); }, dispatcher);
       loop_->run();
     });
     return Status::ok();
   }
 
-  Status serve(const std::string& queue, int32_t in_flight_max) override {
-    return admit(1, [this, queue, in_flight_max] { dispatcher_->serve(queue, in_flight_max); });
+  Status serve(const std::string& queue, int32_t in_flight_max, ChannelId channel) override {
+    return admit(1, [this, queue, in_flight_max, channel] { dispatcher_->serve(queue, in_flight_max, channel); });
   }
 
   Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) override {
@@ -138,26 +141,52 @@ class RuntimeDoor final : public Runtime {
     return start_with(std::move(requests), [this, ticket](std::vector<StartAnswer> answers) {
       std::vector<Item> items(1);
       items.front().kind = ItemKind::kStarted;
+      items.front().channel = channel_of(ticket);
       items.front().ticket = ticket;
       items.front().answers = std::make_unique<std::vector<StartAnswer>>(std::move(answers));
-      outbox_.put_all(items, /*force=*/true);
+      channels_.put(items);
     });
   }
 
   Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) override {
     STEPWELL_TRY(check_process());
     std::vector<Item> items;
-    if (!outbox_.take(items, count_max, timeout_ms)) return closed_status();
+    if (!channels_.take(0, items, count_max, timeout_ms)) return closed_status();
     return items;
   }
 
-  void wake() override { outbox_.wake(); }
+  void wake() override { channels_.wake_pump(); }
+
+  Result<ChannelId> open_channel(int event_fd) override {
+    STEPWELL_TRY(check_process());
+    return channels_.open(event_fd);
+  }
+
+  void close_channel(ChannelId channel) override { channels_.close(channel); }
+
+  Result<std::vector<Item>> take(ChannelId channel, size_t count_max) override {
+    std::vector<Item> items;
+    if (!channels_.take(channel, items, count_max, 0)) return closed_status();
+    return items;
+  }
 
   Status complete(std::vector<Report> reports) override {
     const size_t count = reports.size();
     return admit(
         count, [this, reports = std::move(reports)]() mutable { dispatcher_->report(std::move(reports)); },
         /*is_work_in_hand=*/true);
+  }
+
+  Result<Item> record(Report report) override {
+    Reply<Item> reply;
+    report.answer = reply.sender();
+    std::vector<Report> reports;
+    reports.push_back(std::move(report));
+    STEPWELL_TRY(complete(std::move(reports)));
+    auto taken = reply.take(-1);
+    if (!taken.empty()) return std::move(taken.front());
+    if (is_closed_) return closed_status();
+    return Status(StatusKind::kFenced, code::kFenced, "the run is no longer this activation's; another one drives it");
   }
 
   Result<StartAnswer> wait(RunId run, int64_t timeout_ms) override {
@@ -174,12 +203,13 @@ class RuntimeDoor final : public Runtime {
         std::vector<Item> items(1);
         Item& item = items.front();
         item.kind = ItemKind::kRunFinished;
+        item.channel = channel_of(ticket);
         item.ticket = ticket;
         item.run = run;
         item.run_status = answer ? answer->run_status : RunStatus::kFailed;
         item.payload = answer ? std::move(answer->result)
                               : detail::error_payload(answer.error().code(), answer.error().message(), 0, false);
-        outbox_.put_all(items, /*force=*/true);
+        channels_.put(items);
       });
     });
   }
@@ -215,7 +245,7 @@ class RuntimeDoor final : public Runtime {
       return last_counters_;
     auto taken = reply.take(-1);
     Counters counters = taken.empty() ? last_counters_ : taken.front();
-    counters.outbox_count = static_cast<int64_t>(outbox_.count());
+    counters.outbox_count = static_cast<int64_t>(channels_.count());
     counters.loop_inbox_count = static_cast<int64_t>(inbox_count_.load());
     return counters;
   }
@@ -226,7 +256,7 @@ class RuntimeDoor final : public Runtime {
       for (size_t left = count; left > 0; left -= std::min(left, kBatch)) {
         std::vector<Item> items(std::min(left, kBatch));
         for (Item& item : items) item.kind = ItemKind::kAttempt;
-        outbox_.put_all(items, /*force=*/true);
+        channels_.put(items);
       }
     });
   }
@@ -251,7 +281,7 @@ class RuntimeDoor final : public Runtime {
     thread_->join();
     thread_.reset();
     store_.reset();
-    outbox_.close();
+    channels_.close_all();
     return taken.empty() ? Status::ok() : taken.front();
   }
 
@@ -320,7 +350,7 @@ class RuntimeDoor final : public Runtime {
   }
 
   const RuntimeOptions options_;
-  Mailbox<Item> outbox_;
+  Channels channels_;
   const pid_t pid_;
   std::atomic<int64_t> inbox_count_{0};
   std::atomic<bool> is_closed_{false};

@@ -94,6 +94,47 @@ TEST(Dispatcher, CancelEndsQueuedAndRunningRuns) {
   EXPECT_EQ(world.items.back().kind, ItemKind::kStop);
 }
 
+// A thread that waits for its step's record hears of it directly, and is never left waiting.
+TEST(Dispatcher, AWaitingReporterIsAnsweredOrLetGo) {
+  World world(1);
+  world.dispatcher.serve("q", 10);
+  world.start();
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 1U);
+  const RunId run = world.items[0].run;
+  const LeaseToken token = world.items[0].token;
+  struct Heard {
+    explicit Heard(std::vector<std::string>& to) : log(to) {}
+    ~Heard() { log.emplace_back("let go"); }
+    std::vector<std::string>& log;
+  };
+  const auto report = [&](LeaseToken with, std::vector<std::string>& log) {
+    std::vector<Report> reports(1);
+    reports[0].kind = ReportKind::kStepSucceeded;
+    reports[0].run = run;
+    reports[0].token = with;
+    reports[0].step = "s" + std::to_string(world.clock.now_ms());
+    reports[0].answer = [heard = std::make_shared<Heard>(log)](const Item& item) {
+      heard->log.emplace_back(item.kind == ItemKind::kStop ? "stop" : item.ok ? "recorded" : "failed");
+    };
+    world.dispatcher.report(std::move(reports));
+  };
+  std::vector<std::string> log;
+  report(token, log);
+  EXPECT_TRUE(log.empty()) << "not before the commit";
+  world.run_for(50);
+  EXPECT_EQ((std::vector<std::string>{"recorded", "let go"}), log);
+  EXPECT_EQ(world.items.size(), 1U) << "no item besides";
+  log.clear();
+  report(token - 1, log);
+  EXPECT_EQ((std::vector<std::string>{"let go"}), log);
+  log.clear();
+  world.dispatcher.cancel(run, [](const Status&) {});
+  report(token, log);
+  world.run_for(50);
+  EXPECT_EQ((std::vector<std::string>{"stop", "let go"}), log) << "the cancel came first";
+}
+
 TEST(Dispatcher, ALargePayloadFailsTheStepAndKeepsTheRun) {
   World world(1);
   world.dispatcher.serve("q", 10);

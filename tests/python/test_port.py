@@ -1,0 +1,110 @@
+"""Event loops that call one engine: many, one after the other, and what they hear when it closes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+import stepwell as sw
+from stepwell.testing.llm_server import LlmServer
+
+
+@sw.workflow
+async def double(x: int) -> int:
+    return 2 * x
+
+
+@sw.step
+def plain_step(x: int) -> int:
+    return x + 1
+
+
+@sw.step
+async def async_step(x: int) -> int:
+    return 10 * x
+
+
+@sw.workflow
+async def mixed(x: int) -> int:
+    """Plain steps hold up the event loop while they are recorded; async ones of other runs come to their turn."""
+    return await async_step(plain_step(await async_step(plain_step(x))))
+
+
+def count_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_one_loop_after_the_other() -> None:
+    async def use(engine: sw.Engine, x: int) -> int:
+        return await (await engine.astart(double, x))
+
+    with sw.Engine() as engine:
+        assert asyncio.run(use(engine, 1)) == 2
+        before = count_fds()
+        # More than there are channels: those of ended loops are used again.
+        assert [asyncio.run(use(engine, x)) for x in range(300)] == [2 * x for x in range(300)]
+        assert count_fds() <= before + 1
+
+
+def test_many_loops_at_once() -> None:
+    results: list[int] = []
+
+    async def use(engine: sw.Engine, base: int) -> None:
+        runs = [await engine.astart(double, base + n) for n in range(20)]
+        results.extend(await asyncio.gather(*runs))
+
+    with sw.Engine() as engine:
+        threads = [threading.Thread(target=lambda n=n: asyncio.run(use(engine, 100 * n))) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(results) == [2 * (100 * n + k) for n in range(8) for k in range(20)]
+
+
+def test_plain_steps_in_async_workflows() -> None:
+    with sw.Engine() as engine:
+        assert engine.map(mixed, range(200), concurrency=50).results() == [10 * (10 * (x + 1) + 1) for x in range(200)]
+
+
+def test_close_on_the_loop_that_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        engine = sw.Engine(tmp_path / "s.db")
+        with LlmServer(latency="60000ms") as server:
+            call = asyncio.ensure_future(engine.arequest("GET", server.url + "/models"))
+            slow = asyncio.ensure_future(engine.arequest("POST", server.url + "/chat/completions", body=SLOW))
+            assert (await call).status == 200
+            engine.close(0)
+            with pytest.raises(sw.ClosedError, match="SW-E1001"):
+                await slow
+            with pytest.raises(sw.ClosedError, match="SW-E1001"):
+                await engine.arequest("GET", server.url + "/models")
+
+    asyncio.run(main())
+
+
+def test_close_from_another_thread(tmp_path: Path) -> None:
+    engine = sw.Engine(tmp_path / "s.db")
+
+    async def main(url: str) -> None:
+        slow = asyncio.ensure_future(engine.arequest("POST", url + "/chat/completions", body=SLOW))
+        await engine.arequest("GET", url + "/models")
+        await asyncio.to_thread(engine.close, 0)
+        with pytest.raises(sw.ClosedError, match="SW-E1001"):
+            await slow
+
+    with LlmServer(latency="60000ms") as server:
+        asyncio.run(main(server.url))
+
+
+def test_headers_of_a_plain_answer() -> None:
+    with LlmServer() as server, sw.Engine() as engine:
+        answer = engine.request("GET", server.url + "/models")
+        assert answer.headers["content-type"] == "application/json"
+        assert ("content-length", str(len(answer.body))) in answer.header_pairs
+
+
+SLOW = b'{"model": "test", "messages": [{"role": "user", "content": "hi"}]}'
