@@ -6,7 +6,7 @@ namespace stepwell::binding {
 namespace {
 
 RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
-                          const std::string& proxy, const std::string& no_proxy) {
+                          const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max) {
   RuntimeOptions options;
   options.path = path;
   options.durability = is_durable ? Durability::kFull : Durability::kRelaxed;
@@ -14,6 +14,7 @@ RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t leas
   options.ca_bundle = ca_bundle;
   options.proxy = proxy;
   options.no_proxy = no_proxy;
+  options.connections_per_host_max = calls_per_host_max;
   return options;
 }
 
@@ -124,12 +125,15 @@ void register_caller_side(py::class_<Runtime>& runtime) {
       .def_static(
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
-             const std::string& proxy, const std::string& no_proxy) {
-            return value_or_raise(without_gil(
-                [&] { return Runtime::open(options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy)); }));
+             const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max) {
+            return value_or_raise(without_gil([&] {
+              return Runtime::open(
+                  options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max));
+            }));
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
-          py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "")
+          py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "",
+          py::arg("calls_per_host_max") = 8'192)
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
       .def(
           "start_async",

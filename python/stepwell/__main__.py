@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,11 +65,12 @@ def _triage(args: argparse.Namespace) -> int:
         concurrency=args.concurrency,
         durability=args.durability,
     )
-    result = _job.run(job, quiet=args.quiet)
-    out, page = _job.finish(result, args.out, report)
+    gc.freeze()  # the rows live until the end: the garbage collector need not look through them again and again
+    result = _job.run(job, quiet=args.quiet, out=args.out, page=report)
+    gc.freeze()  # nor at the process's end
     if not args.quiet:
         print(result.report)
-        print(f"results  {out}\nreport   {page}")
+        print(f"results  {result.out}\nreport   {result.page}")
     return 0
 
 

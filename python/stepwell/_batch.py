@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from stepwell._workflow import Workflow
 
 R = TypeVar("R")
-_CHUNK = 512
+_CHUNK_FIRST = 32  # small, so that work begins at once; each is twice as large as the one before
+_CHUNK_MAX = 512
 _AHEAD_MIN = 2048
 
 
@@ -94,14 +95,16 @@ class Batch(Generic[R]):
 
     def _feed(self) -> None:
         ahead_max = max(_AHEAD_MIN, 2 * self._concurrency)
-        count = 0
+        count, chunk = 0, _CHUNK_FIRST
         try:
             requests: list[tuple[Any, ...]] = []
             for item in self._items:
                 requests.append(self._request(item, count))
                 count += 1
-                if len(requests) == _CHUNK and not self._start(requests, ahead_max):
-                    return
+                if len(requests) == chunk:
+                    chunk = min(2 * chunk, _CHUNK_MAX)
+                    if not self._start(requests, ahead_max):
+                        return
             if requests and not self._start(requests, ahead_max):
                 return
         except BaseException as error:  # noqa: BLE001 - raised to whoever iterates

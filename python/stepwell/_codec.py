@@ -12,6 +12,7 @@ import enum
 import functools
 import json
 import traceback
+import typing
 import uuid
 from typing import Any
 
@@ -65,11 +66,22 @@ def _adapter(annotation: Any) -> Any:
     return pydantic.TypeAdapter(annotation)
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_plain(annotation: Any) -> bool:
+    if annotation in _PLAIN_TYPES:
+        return True
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    # list[Any] and dict[str, Any] say no more about JSON than list and dict do.
+    return (origin is list and arguments[0] in (Any, object)) or (
+        origin is dict and arguments[0] is str and arguments[1] in (Any, object)
+    )
+
+
 def is_plain(annotation: Any) -> bool:
     """Whether JSON's own value is already of this type."""
     try:
-        return annotation in _PLAIN_TYPES
-    except TypeError:
+        return _is_plain(annotation)
+    except TypeError:  # not hashable
         return False
 
 

@@ -34,7 +34,8 @@ class Engine:
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
     disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
-    One process owns a file; a second engine on it is refused (ConflictError SW-E1101).
+    One process owns a file; a second engine on it is refused (ConflictError SW-E1101). `calls_per_host`: at most so many
+    HTTP calls are in flight to one host at once; further ones wait their turn.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Engine:
         durability: str = "full",
         workflows: Iterable[Workflow[..., Any]] = (),
         lease: Duration = "30s",
+        calls_per_host: int = 8192,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -51,6 +53,8 @@ class Engine:
         if durability not in ("full", "relaxed"):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
+        if calls_per_host < 1:
+            raise InputError("SW-E1014", "calls_per_host must be at least 1", got=calls_per_host)
         proxy, no_proxy = _config.proxy()
         self._core: Any = _core.Runtime.open(
             self.path,
@@ -59,6 +63,7 @@ class Engine:
             ca_bundle=_config.ca_bundle(),
             proxy=proxy,
             no_proxy=no_proxy,
+            calls_per_host_max=calls_per_host,
         )
         self._worker = Worker(self._core)
         self._served: dict[str, int] = {}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import stepwell as sw
 from stepwell.testing.llm_server import LlmServer
+
+
+SLOW = b'{"model": "test", "messages": [{"role": "user", "content": "hi"}]}'
 
 
 @sw.workflow
@@ -107,4 +111,15 @@ def test_headers_of_a_plain_answer() -> None:
         assert ("content-length", str(len(answer.body))) in answer.header_pairs
 
 
-SLOW = b'{"model": "test", "messages": [{"role": "user", "content": "hi"}]}'
+def test_calls_per_host_bounds_what_is_in_flight() -> None:
+    async def main(url: str) -> float:
+        with sw.Engine(calls_per_host=2) as engine:
+            began = time.monotonic()
+            calls = [engine.arequest("POST", url + "/chat/completions", body=SLOW) for _ in range(6)]
+            assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+            return time.monotonic() - began
+
+    with LlmServer(latency="60ms") as server:
+        assert asyncio.run(main(server.url)) >= 0.18  # three waves
+    with pytest.raises(sw.InputError, match="SW-E1014"):
+        sw.Engine(calls_per_host=0)

@@ -133,6 +133,11 @@ class Classifier:
         """Whether the model runs in this process."""
         return self._local is not None
 
+    def load_prices(self) -> None:
+        """Look up what the model costs, which takes a moment the first time."""
+        if self._model is not None:
+            usage_of({}, self._model)
+
     async def classify(self, text: str) -> Classification:
         """Classify `text`; inside a run as a recorded call."""
         if self.is_local:

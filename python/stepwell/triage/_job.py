@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +18,17 @@ from stepwell.triage._labels import parse_labels
 from stepwell.triage._preflight import check_model
 from stepwell.triage._progress import Progress, choose_renderer
 from stepwell.triage._read import Table, open_table
-from stepwell.triage._report import Report, build_report
 from stepwell.triage._types import Outcome
 from stepwell.triage._write import check_output, to_native, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from stepwell.triage._report import Report
+
 DEFAULT_STORE = Path(".stepwell") / "triage.db"
 _REFRESH_S = 0.1
+_FIRST_LOOK_S = 0.1
 
 
 @dataclass(slots=True)
@@ -35,6 +39,9 @@ class Triage:
     outcomes: list[Outcome]
     report: Report
     progress: Progress
+    #: Where results and report were written, if they were.
+    out: Path | None = None
+    page: Path | None = None
 
     def frame(self) -> Any:
         """Return the caller's kind of frame with the outcome's columns added."""
@@ -90,13 +97,23 @@ def prepare(
     return Job(table, classifier, base_url, store, concurrency, durability)
 
 
-def run(job: Job, *, stream: IO[str] | None = None, quiet: bool = False) -> Triage:
-    """Do the job and return its outcomes. Ctrl-C stops it cleanly; the same job again goes on where it was."""
+def run(
+    job: Job,
+    *,
+    stream: IO[str] | None = None,
+    quiet: bool = False,
+    out: str | Path | None = None,
+    page: str | Path | None = None,
+) -> Triage:
+    """Do the job, write results and report where `out` and `page` say, and return all of it.
+
+    Ctrl-C stops it cleanly; the same job again goes on where it was.
+    """
     job.outcomes = [None] * len(job.table)
     for index, problem in job.table.row_errors.items():
         job.outcomes[index] = problem.outcome()
     renderer = choose_renderer(stream, quiet=quiet)
-    with Engine(job.store, durability=job.durability) as engine:
+    with Engine(job.store, durability=job.durability, calls_per_host=job.concurrency) as engine:
         if not job.classifier.is_local:
             check_model(engine, job.classifier)
         meter = _Meter(job, engine)
@@ -105,26 +122,64 @@ def run(job: Job, *, stream: IO[str] | None = None, quiet: bool = False) -> Tria
         finally:
             progress = meter.progress()
             renderer.close(progress)
+        with _closing(engine):
+            return _finish(job, progress, out, page)
+
+
+@contextlib.contextmanager
+def _closing(engine: Engine) -> Iterator[None]:
+    """Close the engine beside the block: every row is recorded, so that nobody waits for the store's last checkpoint."""
+    closing = threading.Thread(target=engine.close, name="stepwell-close")
+    closing.start()
+    try:
+        yield
+    finally:
+        closing.join()
+
+
+def _finish(job: Job, progress: Progress, out: str | Path | None, page: str | Path | None) -> Triage:
+    from stepwell.triage._report import build_report
+
     outcomes = [outcome for outcome in job.outcomes if outcome is not None]
     about = {"model": job.classifier.model_name, "rows a second": f"{progress.rate:,.0f}"}
     report = build_report(job.table, outcomes, labels=job.classifier.labels, about=about)
-    return Triage(job.table, outcomes, report, progress)
+    return Triage(
+        job.table,
+        outcomes,
+        report,
+        progress,
+        write_results(out, job.table, outcomes) if out is not None else None,
+        report.save_html(page) if page is not None else None,
+    )
+
+
+def _load_meanwhile(job: Job) -> None:
+    """Load what is needed later, while the first answers are on their way."""
+    import stepwell.triage._report  # noqa: F401
+
+    job.classifier.load_prices()
 
 
 def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:
     flow = _flow_of(job)
+    # The engine bounds the calls in flight. Some more rows are under way, so that a call can start the moment another one
+    # ends and need not wait until that one's row is written down.
+    rows_at_once = job.concurrency if job.classifier.is_local else job.concurrency + job.concurrency // 4 + 8
     batch = engine.map(
-        flow, _rows_of(job), key=lambda item: f"{job.id}:{item[0]}", concurrency=job.concurrency, name=job.id
+        flow, _rows_of(job), key=lambda item: f"{job.id}:{item[0]}", concurrency=rows_at_once, name=job.id
     )
     sent = [index for index in range(len(job.table)) if index not in job.table.row_errors]
     try:
         renderer.update(meter.progress())
-        while (items := batch.take(timeout=_REFRESH_S)) is not None:
+        items = batch.take(timeout=_FIRST_LOOK_S)
+        _load_meanwhile(job)
+        while items is not None:
             for item in items:
                 outcome = _failed(item.error) if item.error is not None else Outcome(*(item.value or ()))
                 job.outcomes[sent[item.index]] = outcome
                 meter.count(outcome, is_recorded=item.is_recorded)
             renderer.update(meter.progress())
+            items = batch.take(timeout=_REFRESH_S)
     finally:
         batch.stop()
 
@@ -224,10 +279,3 @@ class _Meter:
             elapsed_s=elapsed,
             resumed=self._resumed,
         )
-
-
-def finish(result: Triage, out: str | Path | None, report: str | Path | None) -> tuple[Path | None, Path | None]:
-    """Write results and report; return where they went."""
-    out_path = write_results(out, result.table, result.outcomes) if out is not None else None
-    report_path = result.report.save_html(report) if report is not None else None
-    return out_path, report_path
