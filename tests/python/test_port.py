@@ -12,7 +12,6 @@ import pytest
 import stepwell as sw
 from stepwell.testing.llm_server import LlmServer
 
-
 SLOW = b'{"model": "test", "messages": [{"role": "user", "content": "hi"}]}'
 
 
