@@ -86,6 +86,15 @@ class HttpAnswer:
     body: bytes
     header_lines: bytes
 
+    def header(self, name: str) -> str | None:
+        """Return one header's value (the first of several), None when it did not come. Faster than `headers`."""
+        lines, wanted = b"\n" + self.header_lines, f"\n{name.lower()}: ".encode()
+        at = lines.find(wanted)
+        if at < 0:
+            return None
+        begin = at + len(wanted)
+        return lines[begin : lines.index(b"\n", begin)].decode("utf-8", "replace")
+
     @property
     def header_pairs(self) -> list[tuple[str, str]]:
         """The headers as they came, those with one name too."""

@@ -171,9 +171,12 @@ class Bench:
             [install.node(), HERE / "peers" / script, *arguments], {"BENCH_NODE": str(install.node_folder())}
         )
 
-    def peer_python(self, script: str, *arguments: object, core: int | None = None) -> Measures:
-        """Run a Python peer, in the environment of the peers."""
-        return self.run([install.peer_python(), HERE / "peers" / script, *arguments], core=core)
+    def peer_python(
+        self, script: str, *arguments: object, core: int | None = None, path: Path | None = None
+    ) -> Measures:
+        """Run a Python peer, in the environment of the peers; what `path` holds goes before that."""
+        environment = {} if path is None else {"PYTHONPATH": str(path)}
+        return self.run([install.peer_python(), HERE / "peers" / script, *arguments], environment, core=core)
 
     def our_python(self, script: str, *arguments: object, core: int | None = None) -> Measures:
         """Run a program of ours, in the environment that runs the bench."""

@@ -55,6 +55,19 @@ def peer_python() -> Path:
 
 
 @functools.cache
+def old_aiohttp() -> Path:
+    """The folder of the aiohttp that Debian 12 ships, which the goals of the HTTP figures were once set against."""
+    folder, pin = CACHE / "aiohttp-3.8", "aiohttp==3.8.4"
+    mark = folder / "peers.stamp"
+    if not is_current(mark, pin):
+        print("installing aiohttp 3.8 into build/bench/aiohttp-3.8", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        shell(peer_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", folder, pin)
+        mark.write_text(pin, encoding="utf-8")
+    return folder
+
+
+@functools.cache
 def node_folder() -> Path:
     """The folder that holds node_modules of the Node peers."""
     folder, pins = CACHE / "node", HERE / "package.json"

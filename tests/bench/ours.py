@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
-from .harness import Bench, Measures, arm
+from .harness import CHILD_SECONDS_MAX, ROOT, Bench, Measures, arm
 from .peer_arms import CLIENT_CORE, HTTP_SECONDS, LATENCY_JOBS, SPREAD_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAM = "ours_program.py"
+PROGRAMS = ROOT / "build" / "bench" / "tests" / "cpp"
 
 
 @arm("stepwell.queue")
@@ -23,6 +25,25 @@ def queue(bench: Bench) -> Measures:
 def steps(bench: Bench) -> Measures:
     with bench.scratch() as folder:
         return bench.our_python(PROGRAM, "steps", folder, bench.count(3_000), bench.count(15_000))
+
+
+@arm("core.commits")
+def core_commits(bench: Bench) -> Measures:
+    """The store without Python, beside a bare loop of commits in C++."""
+    names = {"bare sqlite, one at a time": "bare_one_per_s", "store, one at a time": "store_one_per_s"}
+    with bench.scratch() as folder:
+        command = [PROGRAMS / "store_bench", folder, "1"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=CHILD_SECONDS_MAX).stdout
+    found = {line[:42].strip(): float(line[42:].split("/s")[0]) for line in said.splitlines() if "/s " in line}
+    return {measure: found[name] for name, measure in names.items()}
+
+
+@arm("core.http64")
+def core_http64(bench: Bench) -> Measures:
+    """The transport without Python."""
+    url = f"{bench.server(0)}/v1/chat/completions"
+    found = bench.run([PROGRAMS / "http_bench", url, 64, bench.count(100_000)], core=CLIENT_CORE)
+    return {"per_s_0ms": found["requests_per_s"], "cpu_us_0ms": found["cpu_us"]}
 
 
 @arm("stepwell.latency")

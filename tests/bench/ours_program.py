@@ -60,6 +60,19 @@ async def in_sequence(count: int) -> float:
     return time.perf_counter() - began
 
 
+@sw.step
+def plain_number(n: int) -> int:
+    return n
+
+
+@sw.workflow
+def in_plain_sequence(count: int) -> float:
+    began = time.perf_counter()
+    for n in range(count):
+        plain_number(n)
+    return time.perf_counter() - began
+
+
 @sw.workflow
 async def three_steps(n: int) -> int:
     return await number(n) + await number(n) + await number(n)
@@ -98,10 +111,16 @@ def queue(folder: str, count: str, singles: str) -> Measures:
 def steps(folder: str, count: str, runs: str) -> Measures:
     with sw.Engine(Path(folder) / "steps.db") as engine:
         engine.start(in_sequence, 100).result()
+        engine.start(in_plain_sequence, 100).result()
         took = engine.start(in_sequence, int(count)).result()
+        took_plain = engine.start(in_plain_sequence, int(count)).result()
         began = time.perf_counter()
         engine.map(three_steps, range(int(runs)), concurrency=500).results()
-        return {"seq_per_s": int(count) / took, "steps3_per_s": int(runs) / (time.perf_counter() - began)}
+        return {
+            "seq_per_s": int(count) / took,
+            "seq_plain_per_s": int(count) / took_plain,
+            "steps3_per_s": int(runs) / (time.perf_counter() - began),
+        }
 
 
 def latency(folder: str, count: str) -> Measures:
@@ -128,7 +147,7 @@ async def http_cells(concurrency: int, seconds: float, cells: list[str]) -> Meas
                 if answer.status != 200:
                     raise RuntimeError(answer.status)
                 json.loads(answer.body)
-                said = answer.headers.get("x-server-us")
+                said = answer.header("x-server-us")
                 return int(said) if said else None
 
             found = await drive(call, concurrency, delay_ms=delay_ms, spread_ms=spread_ms, seconds=seconds)

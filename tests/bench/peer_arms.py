@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from . import install
 from .harness import HERE, ArmError, Bench, Measures, arm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 HTTP_SECONDS = 1.5
 LATENCY_JOBS = 300
@@ -75,12 +77,15 @@ def peers_import(bench: Bench) -> Measures:
 # --- HTTP ---
 
 
-def client_arm(peer: str, concurrency: int) -> Callable[[Bench], Measures]:
+def client_arm(
+    peer: str, concurrency: int, path: Callable[[], Path | None] = lambda: None
+) -> Callable[[Bench], Measures]:
     """One client at one concurrency, the server answering at once and after 200 ms."""
 
     def measure(bench: Bench) -> Measures:
         cells = [word for delay in (0, 200) for word in (bench.server(delay), delay, 0)]
-        return bench.peer_python("http_peers.py", peer, concurrency, HTTP_SECONDS, *cells, core=CLIENT_CORE)
+        words = ("http_peers.py", peer, concurrency, HTTP_SECONDS, *cells)
+        return bench.peer_python(*words, core=CLIENT_CORE, path=path())
 
     return measure
 
@@ -122,6 +127,8 @@ for in_flight in (1, 64, 256, 1024):
     for client in ("aiohttp", "httpx", "openai"):
         arm(f"{client}.http{in_flight}")(client_arm(client, in_flight))
     arm(f"wrk.http{in_flight}")(wrk_arm(in_flight))
+for in_flight in (64, 1024):
+    arm(f"aiohttp38.http{in_flight}")(client_arm("aiohttp", in_flight, install.old_aiohttp))
 arm("aiohttp_uvloop.http64")(client_arm("aiohttp_uvloop", 64))
 # Not httpx: each request looks at every pair of its connections, so 5,000 in flight do not even start within 90 s.
 for client in ("aiohttp", "openai"):

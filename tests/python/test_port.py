@@ -107,6 +107,9 @@ def test_headers_of_a_plain_answer() -> None:
     with LlmServer() as server, sw.Engine() as engine:
         answer = engine.request("GET", server.url + "/models")
         assert answer.headers["content-type"] == "application/json"
+        assert answer.header("Content-Type") == "application/json"
+        assert answer.header("content-length") == str(len(answer.body))
+        assert answer.header("type") is None
         assert ("content-length", str(len(answer.body))) in answer.header_pairs
 
 
