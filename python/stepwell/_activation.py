@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._types import run_name
-from stepwell._workflow import current_scope
+from stepwell._workflow import current_activation, current_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepwell._worker import Worker
     from stepwell._workflow import Step, Workflow
 
@@ -24,6 +27,16 @@ _STEP_ANSWER, _STOP = 1, 3
 
 # What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one.
 Answer = tuple[bool, bool, bytes, int]
+
+
+@contextlib.contextmanager
+def _inside_a_step() -> Iterator[None]:
+    """Steps and calls inside a step are part of it: a replay does not make them, so they must not be counted either."""
+    token = current_activation.set(None)
+    try:
+        yield
+    finally:
+        current_activation.reset(token)
 
 
 class Activation:
@@ -94,10 +107,11 @@ class Activation:
         value: Any = None
         while answer is None or not answer[0]:
             try:
-                if step.timeout_s is None:
-                    value = await step.fn(*args, **kwargs)
-                else:
-                    value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
+                with _inside_a_step():
+                    if step.timeout_s is None:
+                        value = await step.fn(*args, **kwargs)
+                    else:
+                        value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
                 report = (
                     STEP_SUCCEEDED,
                     self.run,
@@ -120,7 +134,8 @@ class Activation:
         while answer is None or not answer[0]:
             self.check_stopped()
             try:
-                value = step.fn(*args, **kwargs) if step.timeout_s is None else _in_time(step, args, kwargs)
+                with _inside_a_step():
+                    value = step.fn(*args, **kwargs) if step.timeout_s is None else _in_time(step, args, kwargs)
                 report = (
                     STEP_SUCCEEDED,
                     self.run,

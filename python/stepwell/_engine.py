@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from stepwell import _codec, _config
 from stepwell._errors import InputError, NotFoundError
@@ -19,7 +19,7 @@ from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -95,7 +95,13 @@ class Engine:
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
 
-    def start(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]:
+    @overload
+    def start(
+        self, flow: Workflow[..., Coroutine[Any, Any, R]], value: Any = None, *, key: str | None = None
+    ) -> Run[R]: ...
+    @overload
+    def start(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]: ...
+    def start(self, flow: Workflow[..., Any], value: Any = None, *, key: str | None = None) -> Run[Any]:
         """Start a run and return once it is durable.
 
         With a `key`, the same key and the same input give the same run; another input raises ConflictError SW-E1201.
@@ -105,7 +111,13 @@ class Engine:
         answer = self._core.start([start_request(flow, value, key)])[0]
         return self._started(flow, answer)
 
-    async def astart(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]:
+    @overload
+    async def astart(
+        self, flow: Workflow[..., Coroutine[Any, Any, R]], value: Any = None, *, key: str | None = None
+    ) -> Run[R]: ...
+    @overload
+    async def astart(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]: ...
+    async def astart(self, flow: Workflow[..., Any], value: Any = None, *, key: str | None = None) -> Run[Any]:
         """Start a run without blocking the caller's event loop."""
         if flow.name not in self._served:
             self.serve(flow)
@@ -114,14 +126,22 @@ class Engine:
         answers = await future
         return self._started(flow, answers[0])
 
+    @overload
+    def start_many(
+        self, flow: Workflow[..., Coroutine[Any, Any, R]], values: Iterable[Any], *, keys: Iterable[str] | None = None
+    ) -> list[Run[R]]: ...
+    @overload
     def start_many(
         self, flow: Workflow[..., R], values: Iterable[Any], *, keys: Iterable[str] | None = None
-    ) -> list[Run[R]]:
+    ) -> list[Run[R]]: ...
+    def start_many(
+        self, flow: Workflow[..., Any], values: Iterable[Any], *, keys: Iterable[str] | None = None
+    ) -> list[Run[Any]]:
         """Start many runs with one commit for each 500 of them; durable when it returns."""
         self.serve(flow)
         values = list(values)
         names = list(keys) if keys is not None else [None] * len(values)
-        runs: list[Run[R]] = []
+        runs: list[Run[Any]] = []
         for begin in range(0, len(values), 500):
             requests = [
                 start_request(flow, v, k)
@@ -130,6 +150,17 @@ class Engine:
             runs.extend(self._started(flow, answer) for answer in self._core.start(requests))
         return runs
 
+    @overload
+    def map(
+        self,
+        flow: Workflow[..., Coroutine[Any, Any, R]],
+        items: Iterable[Any],
+        *,
+        key: str | Callable[[Any], str] | None = None,
+        concurrency: int = 100,
+        name: str | None = None,
+    ) -> Batch[R]: ...
+    @overload
     def map(
         self,
         flow: Workflow[..., R],
@@ -138,7 +169,16 @@ class Engine:
         key: str | Callable[[Any], str] | None = None,
         concurrency: int = 100,
         name: str | None = None,
-    ) -> Batch[R]:
+    ) -> Batch[R]: ...
+    def map(
+        self,
+        flow: Workflow[..., Any],
+        items: Iterable[Any],
+        *,
+        key: str | Callable[[Any], str] | None = None,
+        concurrency: int = 100,
+        name: str | None = None,
+    ) -> Batch[Any]:
         """Run `flow` over `items`, at most `concurrency` at once, and return a Batch: iterable, awaitable, resumable.
 
         `key` names a field of each item (or is a function of it); with it, items that an earlier process finished are
@@ -148,13 +188,23 @@ class Engine:
 
         return Batch(self, flow, items, key=key, concurrency=concurrency, name=name)
 
-    async def amap(self, flow: Workflow[..., R], items: Iterable[Any], **options: Any) -> Batch[R]:
+    @overload
+    async def amap(
+        self, flow: Workflow[..., Coroutine[Any, Any, R]], items: Iterable[Any], **options: Any
+    ) -> Batch[R]: ...
+    @overload
+    async def amap(self, flow: Workflow[..., R], items: Iterable[Any], **options: Any) -> Batch[R]: ...
+    async def amap(self, flow: Workflow[..., Any], items: Iterable[Any], **options: Any) -> Batch[Any]:
         """Return `map(...)`; starting happens off the caller's event loop anyway."""
         return self.map(flow, items, **options)
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
-    def find(self, flow: Workflow[..., R], key: str) -> Run[R] | None:
+    @overload
+    def find(self, flow: Workflow[..., Coroutine[Any, Any, R]], key: str) -> Run[R] | None: ...
+    @overload
+    def find(self, flow: Workflow[..., R], key: str) -> Run[R] | None: ...
+    def find(self, flow: Workflow[..., Any], key: str) -> Run[Any] | None:
         """Return the run that `key` started, or None."""
         rows = self._core.find(workflow=flow.name, key=key)
         return Run(self, flow, rows[0][0], is_new=False) if rows else None
@@ -232,7 +282,7 @@ class Engine:
         self._core.watch(run, ticket)
         return future
 
-    def _started(self, flow: Workflow[..., R], answer: tuple[Any, ...]) -> Run[R]:
+    def _started(self, flow: Workflow[..., Any], answer: tuple[Any, ...]) -> Run[Any]:
         failure, run, attached, _, _ = answer
         if failure is not None:
             raise failure_of(failure)

@@ -131,6 +131,8 @@ def step(
 ) -> Any:
     """Make a function a step: inside a run its result is recorded once and never computed again.
 
+    Steps and LLM calls inside a step are part of it and are not recorded for themselves.
+
     `retry` says how often a raising attempt is tried again (default: not), `timeout` how long one attempt may take.
     Use it bare (`@step`) or with options (`@step(retry=Retry(5), timeout="30s")`).
     """

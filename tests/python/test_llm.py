@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from typing import TYPE_CHECKING
 
 import pydantic
 import pytest
 
 import stepwell as sw
-from stepwell.llm import Classifier, resolve_model
+from stepwell.llm import Classifier, _direct, resolve_model
 from stepwell.testing.llm_server import Faults, LlmServer, predict
 
 if TYPE_CHECKING:
@@ -131,3 +133,62 @@ def test_models_keys_and_urls(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_taxonomies(labels: list[str]) -> None:
     with pytest.raises(sw.InputError, match="SW-E2106"):
         Classifier(labels, model="m", base_url="http://127.0.0.1:1/v1")
+
+
+def test_a_local_classification_is_recorded_in_a_run(tmp_path: Path) -> None:
+    """A newer model must not change what a replay sees."""
+
+    @sw.workflow
+    async def label(text: str) -> str | None:
+        found = await sw.llm.classify(text, labels=LABELS, model="local")
+        return found.label
+
+    @sw.workflow
+    def label_plain(text: str) -> str | None:
+        return sw.llm.classify_blocking(text, labels=LABELS, model="local").label
+
+    with sw.Engine(tmp_path / "s.db") as engine:
+        for flow in (label, label_plain):
+            run = engine.start(flow, "I was charged twice on my invoice")
+            assert run.result() == "Billing"
+            events = engine._core.find(run=run._run, with_events=True)[0][10]
+            assert [(event[2], json.loads(event[3])["label"]) for event in events] == [("llm.classify", "Billing")]
+
+
+def test_calls_inside_a_step_belong_to_the_step(server: LlmServer, tmp_path: Path) -> None:
+    """A replay skips the step with all that is in it, so nothing in it may be counted: names would shift."""
+
+    @sw.step
+    async def inner(text: str) -> str:
+        return text.upper()
+
+    @sw.step
+    async def outer(text: str) -> str:
+        found = await classifier(server).classify(await inner(text))
+        return str(found.label)
+
+    @sw.workflow
+    async def flow(text: str) -> list[str]:
+        return [await outer(text), await inner(text)]
+
+    before = server.count()
+    with sw.Engine(tmp_path / "s.db") as engine:
+        run = engine.start(flow, "my billing")
+        assert run.result() == ["Billing", "MY BILLING"]
+        events = engine._core.find(run=run._run, with_events=True)[0][10]
+        assert [event[2] for event in events] == ["outer", "inner"]
+    assert server.count() == before + 1
+
+
+def test_direct_calls_share_an_engine_and_replace_it(server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_direct, "_CALLS_MAX", 10)
+    before = threading.active_count()
+
+    async def many() -> list[str | None]:
+        texts = [f"billing {n}" for n in range(35)]
+        return [found.label for found in await asyncio.gather(*(classifier(server).classify(text) for text in texts))]
+
+    assert asyncio.run(many()) == ["Billing"] * 35
+    assert classifier(server).classify_blocking("billing").label == "Billing"
+    assert threading.active_count() <= before + 8
+    assert not _direct._requests

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stepwell._errors import InputError
 from stepwell._types import Duration, Retry, duration_ms
-from stepwell._workflow import current_activation
+from stepwell._workflow import Step, current_activation
 from stepwell.llm._providers import DEFAULT_RETRY, Model, call_request, resolve_model, usage_of
 
 if TYPE_CHECKING:
@@ -122,6 +122,17 @@ class Classifier:
             return Classification(None, 0.0, "review", "the text is empty", 0, 0, 0.0, "local")
         return Classification(label, float(confidence), "ok", "", 0, 0, 0.0, "local")
 
+    @functools.cached_property
+    def _local_step(self) -> Step[[str], Classification]:
+        return Step(self.classify_local, name="llm.classify", retry=None, timeout=None)
+
+    @functools.cached_property
+    def _async_local_step(self) -> Step[[str], Any]:
+        async def classify_local(text: str) -> Classification:
+            return self.classify_local(text)
+
+        return Step(classify_local, name="llm.classify", retry=None, timeout=None)
+
     @property
     def model(self) -> Model:
         """The remote model; there is none when the classifier is local."""
@@ -139,10 +150,12 @@ class Classifier:
             usage_of({}, self._model)
 
     async def classify(self, text: str) -> Classification:
-        """Classify `text`; inside a run as a recorded call."""
-        if self.is_local:
-            return self.classify_local(text)
+        """Classify `text`; inside a run as a recorded call (with the local model: a recorded step)."""
         activation = current_activation.get()
+        if self.is_local:
+            if activation is None:
+                return self.classify_local(text)
+            return await activation.run_async_step(self._async_local_step, (text,), {})  # type: ignore[no-any-return]
         if activation is None:
             from stepwell.llm._direct import call_directly
 
@@ -151,9 +164,11 @@ class Classifier:
 
     def classify_blocking(self, text: str) -> Classification:
         """Classify `text` from plain code, waiting without the GIL."""
-        if self.is_local:
-            return self.classify_local(text)
         activation = current_activation.get()
+        if self.is_local:
+            if activation is None:
+                return self.classify_local(text)
+            return activation.run_sync_step(self._local_step, (text,), {})  # type: ignore[no-any-return]
         if activation is None:
             from stepwell.llm._direct import call_directly_blocking
 
