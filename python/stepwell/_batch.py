@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from stepwell import _codec
 from stepwell._engine import start_request
 from stepwell._errors import InputError, WorkflowError
+from stepwell._port import closed_error
 from stepwell._run import failure_of, run_error
 from stepwell._types import RunStatus
 
@@ -146,6 +147,9 @@ class Batch(Generic[R]):
     def _on_items(self, items: list[tuple[Any, ...]]) -> None:
         """Take outcomes in. On the pump."""
         with self._ready:
+            if not items and not self._is_over():
+                self._feed_error = self._feed_error or closed_error()
+                self._is_stopped = True
             for _, ticket, run, status, payload, is_new in items:
                 self._done.append((ticket & 0xFFFFFFFF, run, status, payload, not is_new))
                 if not is_new:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from stepwell import _codec, _config
 from stepwell._errors import InputError, NotFoundError
-from stepwell._port import CLOSED, Caller
+from stepwell._port import CLOSED, Caller, closed_error
 from stepwell._run import Run, failure_of
 from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
@@ -259,6 +259,8 @@ class Engine:
         self._core.send([(method, url, headers, body, 10_000, timeout_ms)], group << 32)
         ready.wait()
         self._worker.close_group(group)
+        if not answer:
+            raise closed_error()
         _, _, failure, status, header_lines, content, _ = answer[0]
         if failure is not None:
             raise failure_of(failure)
@@ -281,6 +283,25 @@ class Engine:
         ticket, future = self._caller().future()
         self._core.watch(run, ticket)
         return future
+
+    def _wait_on_pump(self, run: int, wait_ms: int) -> tuple[int, bytes] | None:
+        """Return status and payload of a run's end, None after `wait_ms` (-1: never). The wait can be interrupted."""
+        ready = threading.Event()
+        ends: list[tuple[Any, ...]] = []
+
+        def on_items(items: list[tuple[Any, ...]]) -> None:
+            ends.extend(items)
+            ready.set()
+
+        group = self._worker.open_group(on_items)
+        try:
+            self._core.watch(run, group << 32)
+            ready.wait(None if wait_ms < 0 else wait_ms / 1000)
+        finally:
+            self._worker.close_group(group)
+        if ready.is_set() and not ends:
+            raise closed_error()
+        return (ends[0][3], ends[0][4]) if ends else None
 
     def _started(self, flow: Workflow[..., Any], answer: tuple[Any, ...]) -> Run[Any]:
         failure, run, attached, _, _ = answer

@@ -24,11 +24,16 @@ _TAKE_COUNT_MAX = 1024
 _CHANNEL_SHIFT = 56
 
 
+def closed_error() -> ClosedError:
+    """What callers get of a closed engine."""
+    return ClosedError("SW-E1001", "the engine is closed")
+
+
 class _Closed:
     """What stands in the place of a closed core."""
 
     def __getattr__(self, name: str) -> Any:
-        raise ClosedError("SW-E1001", "the engine is closed")
+        raise closed_error()
 
 
 CLOSED = _Closed()
@@ -132,4 +137,4 @@ class Caller(Port):
             return
         for future in waiting:
             if not future.done():
-                future.set_exception(ClosedError("SW-E1001", "the engine was closed before an answer came"))
+                future.set_exception(closed_error())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec, _errors
-from stepwell._errors import RunCancelled, RunFailed, WorkflowError
+from stepwell._errors import RunCancelled, RunFailed, WaitTimeout, WorkflowError
 from stepwell._types import RunStatus, run_name
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from stepwell._workflow import Workflow
 
 R = TypeVar("R")
+# How long the main thread may wait inside the core, where it hears no signals.
+_DEAF_MS = 50
 
 
 class Run(Generic[R]):
@@ -42,8 +45,21 @@ class Run(Generic[R]):
         Raises WaitTimeout, RunFailed or RunCancelled.
         """
         wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
+        if threading.current_thread() is threading.main_thread() and not 0 <= wait_ms <= _DEAF_MS:
+            return self._value(*self._wait_for_signals_too(wait_ms))
         _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
         return self._value(status, payload)
+
+    def _wait_for_signals_too(self, wait_ms: int) -> tuple[int, bytes]:
+        """Wait so that Ctrl-C is heard: Python's handlers run on the main thread, between its own instructions."""
+        try:
+            _, _, _, status, payload = self._engine._core.wait(self._run, _DEAF_MS)  # noqa: SLF001
+        except WaitTimeout as error:
+            found = self._engine._wait_on_pump(self._run, wait_ms - _DEAF_MS if wait_ms >= 0 else -1)  # noqa: SLF001
+            if found is None:
+                raise WaitTimeout(error.code, error.message) from None
+            status, payload = found
+        return status, payload
 
     def cancel(self) -> None:
         """End the run as cancelled, its calls in flight included. Nothing happens if it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,12 +60,17 @@ class Retry:
 
     def to_core(self) -> tuple[int, int, int, int]:
         """Return the policy in the core's form: attempts, base, cap and elapsed in milliseconds."""
-        return (
-            self.max_attempts,
-            duration_ms(self.base, "Retry.base"),
-            duration_ms(self.cap, "Retry.cap"),
-            duration_ms(self.max_elapsed, "Retry.max_elapsed"),
-        )
+        return _retry_core(self.max_attempts, self.base, self.cap, self.max_elapsed)
+
+
+@functools.lru_cache(maxsize=256)
+def _retry_core(max_attempts: int, base: Duration, cap: Duration, max_elapsed: Duration) -> tuple[int, int, int, int]:
+    return (
+        max_attempts,
+        duration_ms(base, "Retry.base"),
+        duration_ms(cap, "Retry.cap"),
+        duration_ms(max_elapsed, "Retry.max_elapsed"),
+    )
 
 
 class RunStatus(enum.IntEnum):

@@ -59,7 +59,10 @@ class Worker:
     # -- groups: who wants to hear of which tickets -----------------------------------------------------------------
 
     def open_group(self, on_items: Callable[[list[tuple[Any, ...]]], None]) -> int:
-        """Return a ticket range: items with ticket >> 32 equal to it go to `on_items`, batch by batch, on the pump."""
+        """Return a ticket range: items with ticket >> 32 equal to it go to `on_items`, batch by batch, on the pump.
+
+        An empty batch says that the engine was closed and nothing more will come.
+        """
         with self._lock:
             group = self._next_group
             self._next_group += 1
@@ -97,6 +100,8 @@ class Worker:
             except Exception:  # noqa: BLE001 - our own bug; the pump must go on
                 _log.exception("stepwell: the pump met an unexpected error")
         self._pool.stop()
+        for on_items in list(self.groups.values()):
+            on_items([])
 
     def _route(self, items: list[tuple[Any, ...]]) -> None:
         for_loop: list[tuple[Any, ...]] = []

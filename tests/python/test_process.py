@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +16,7 @@ import pytest
 import stepwell as sw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -46,6 +49,35 @@ def test_a_closed_engine_says_so() -> None:
     engine.close()
     with pytest.raises(sw.ClosedError, match="SW-E1001"):
         engine.start(plain_flow, 1)
+
+
+def test_whoever_waits_hears_that_the_engine_closed(tmp_path: Path) -> None:
+    engine = sw.Engine(tmp_path / "s.db")
+
+    @sw.workflow
+    async def endless(x: int) -> None:
+        await asyncio.Event().wait()
+
+    run = engine.start(endless, 1)
+    batch = engine.map(endless, range(3))
+    heard: list[str] = []
+
+    def hear(wait: Callable[[], object]) -> None:
+        try:
+            wait()
+        except sw.ClosedError as error:
+            heard.append(error.code)
+
+    waits = [run.result, batch.results, lambda: engine._wait_on_pump(run._run, -1)]
+    threads = [threading.Thread(target=hear, args=(wait,)) for wait in waits]
+    for thread in threads:
+        thread.start()
+    closing = threading.Timer(0.2, engine.close, (0,))
+    closing.start()
+    for thread in threads:
+        thread.join(20)
+    closing.join()
+    assert heard == ["SW-E1001"] * 3
 
 
 def test_many_threads_submit(engine: sw.Engine) -> None:
@@ -83,6 +115,33 @@ for n in range(50): engine.start(quick, n)
     for _ in range(5):
         done = run_python(code, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_is_heard_while_waiting(tmp_path: Path) -> None:
+    """A blocking call in the core must not make the process deaf."""
+    code = """
+import asyncio, stepwell as sw
+@sw.workflow
+async def endless(x): await asyncio.Event().wait()
+with sw.Engine("s.db") as engine:
+    run = engine.start(endless, 1)
+    try:
+        run.result(0.2)
+    except sw.WaitTimeout as error:
+        print(error.code, flush=True)
+    run.result()
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"SW-E1004"
+    for _ in range(20):  # the first may come before it waits
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
+            break
+    _, error = child.communicate(timeout=20)
+    assert b"KeyboardInterrupt" in error
+    assert child.returncode not in (0, -signal.SIGKILL)
 
 
 def test_a_forked_child_is_refused(tmp_path: Path) -> None:

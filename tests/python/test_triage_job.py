@@ -14,6 +14,7 @@ import stepwell as sw
 from stepwell.__main__ import main
 from stepwell.testing.llm_server import Faults, LlmServer, predict
 from stepwell.triage import triage_table
+from stepwell.triage._job import prepare, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,29 @@ def test_a_second_start_calls_nothing(tmp_path: Path) -> None:
         assert len([entry for entry in server.journal() if "chat" in entry["path"]]) == calls == 300
     assert second.outcomes == first.outcomes
     assert second.progress.resumed == 300
+
+
+def test_rows_that_were_given_up_are_tried_anew(tmp_path: Path) -> None:
+    """An outage is over: the same command sends what had failed, and nothing else."""
+    down = Faults(share=1.0, kinds={"500": 1.0}, max_faults_per_call=1_000)
+    with LlmServer() as server:
+        options = {"labels": LABELS, "model": "test", "base_url": server.url, "store": tmp_path / "s.db"}
+
+        def statuses(texts: list[str]) -> list[str]:
+            job = prepare(texts, **options)  # type: ignore[arg-type]
+            job.classifier._retry = sw.Retry(max_attempts=2, base="1ms", cap="1ms")
+            return [outcome.status for outcome in run(job, quiet=True).outcomes]
+
+        texts = TEXTS[:40]
+        server.set_faults(down)
+        assert statuses(texts) == ["error"] * 40
+        assert statuses(texts) == ["error"] * 40, "given up twice"
+        server.set_faults(Faults())
+        before = server.count()
+        assert statuses(texts) == ["ok"] * 40
+        assert server.count() == before + 40
+        assert statuses(texts) == ["ok"] * 40
+        assert server.count() == before + 40, "all is recorded"
 
 
 def test_frames_come_back_as_they_came() -> None:

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import stat
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -238,10 +237,9 @@ def test_one_result_for_each_row(tickets, tmp_path):
         write_results(tmp_path / "o.csv", table, outcomes(table)[:3])
 
 
-def test_twenty_thousand_rows_are_written_fast(tmp_path):
+def test_twenty_thousand_rows_are_written_whole(tmp_path):
     table = open_table([{"id": str(i), "text": "Hello, I was charged twice for my order."} for i in range(20_000)])
     results = outcomes(table)
-    for name in ("o.csv", "o.jsonl"):
-        start = time.perf_counter()
+    for name, lines in (("o.csv", 20_001), ("o.jsonl", 20_000)):
         write_results(tmp_path / name, table, results)
-        assert time.perf_counter() - start < 1.0  # measured 0.06 s and 0.11 s; the margin is for a busy machine
+        assert (tmp_path / name).read_text(encoding="utf-8").count("\n") == lines

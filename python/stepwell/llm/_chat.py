@@ -48,7 +48,7 @@ def _request(
 
 
 def _read(body: bytes, model: Model, returns: Any) -> Chat:
-    answer = json.loads(body)
+    answer = json.loads(body.decode())
     choice = answer["choices"][0]
     message = choice.get("message") or {}
     usage = usage_of(answer, model)

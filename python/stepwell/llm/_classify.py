@@ -80,7 +80,7 @@ class Classifier:
     def read(self, body: bytes, attempts: int = 1) -> Classification:
         """Turn a recorded chat completion into a classification."""
         assert self._model is not None  # noqa: S101 - the local model gives no bodies
-        answer = json.loads(body)
+        answer = json.loads(body.decode())
         usage = usage_of(answer, self._model)
         label, confidence, reason = self._judge(answer["choices"][0])
         return Classification(

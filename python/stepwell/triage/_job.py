@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -161,34 +162,45 @@ def _load_meanwhile(job: Job) -> None:
 
 
 def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:
-    flow = _flow_of(job)
+    """Send every row. One that an earlier start gave up is tried anew: whoever starts the job again means it."""
+    rows = [index for index in range(len(job.table)) if index not in job.table.row_errors]
+    for number in itertools.count():
+        rows = _drain_rows(job, engine, meter, renderer, rows, "" if number == 0 else f":{number}")
+        if not rows:
+            return
+
+
+def _drain_rows(job: Job, engine: Engine, meter: _Meter, renderer: Any, rows: list[int], suffix: str) -> list[int]:
+    """Send these rows and return those that an earlier start had given up under the same key."""
+    texts = job.table.texts
     # The engine bounds the calls in flight. Some more rows are under way, so that a call can start the moment another one
     # ends and need not wait until that one's row is written down.
     rows_at_once = job.concurrency if job.classifier.is_local else job.concurrency + job.concurrency // 4 + 8
     batch = engine.map(
-        flow, _rows_of(job), key=lambda item: f"{job.id}:{item[0]}", concurrency=rows_at_once, name=job.id
+        _flow_of(job),
+        ([index, texts[index]] for index in rows),
+        key=lambda item: f"{job.id}:{item[0]}{suffix}",
+        concurrency=rows_at_once,
+        name=job.id,
     )
-    sent = [index for index in range(len(job.table)) if index not in job.table.row_errors]
+    given_up: list[int] = []
     try:
         renderer.update(meter.progress())
         items = batch.take(timeout=_FIRST_LOOK_S)
         _load_meanwhile(job)
         while items is not None:
             for item in items:
+                if item.error is not None and item.is_recorded:
+                    given_up.append(rows[item.index])
+                    continue
                 outcome = _failed(item.error) if item.error is not None else Outcome(*(item.value or ()))
-                job.outcomes[sent[item.index]] = outcome
+                job.outcomes[rows[item.index]] = outcome
                 meter.count(outcome, is_recorded=item.is_recorded)
             renderer.update(meter.progress())
             items = batch.take(timeout=_REFRESH_S)
     finally:
         batch.stop()
-
-
-def _rows_of(job: Job) -> Iterator[list[Any]]:
-    problems = job.table.row_errors
-    for index, text in enumerate(job.table.texts):
-        if index not in problems:
-            yield [index, text]
+    return sorted(given_up)
 
 
 def _flow_of(job: Job) -> Workflow[..., Any]:
