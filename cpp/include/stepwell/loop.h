@@ -22,9 +22,9 @@ class Loop {
   virtual ~Loop() = default;
 
   // Monotonic milliseconds, for durations. May lag by the length of one loop iteration.
-  virtual int64_t now_ms() const = 0;
+  [[nodiscard]] virtual int64_t now_ms() const = 0;
   // Milliseconds since 1970, only for what is persisted.
-  virtual WallMs wall_ms() const = 0;
+  [[nodiscard]] virtual WallMs wall_ms() const = 0;
   // Runs `task` on the loop thread, after this call. Any thread. Wake-ups coalesce; tasks are neither lost nor
   // reordered for one posting thread. After stop, tasks are dropped.
   virtual void post(MoveFunction<void()> task) = 0;

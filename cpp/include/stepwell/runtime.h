@@ -145,7 +145,7 @@ class Runtime {
   // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket +
   // 1, ...
   virtual Status send(std::vector<HttpRequest> requests, uint64_t ticket) = 0;
-  virtual Counters counters() const = 0;
+  [[nodiscard]] virtual Counters counters() const = 0;
   // Hands out `count` empty kAttempt items of run 0: what the border alone can carry is measured with them.
   virtual Status for_test_hand_out(size_t count) = 0;
   // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent.

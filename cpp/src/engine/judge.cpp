@@ -102,7 +102,7 @@ Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
 }  // namespace
 
 Payload error_payload(ErrorCode code, const std::string& message, int32_t status, bool retryable) {
-  std::string text = "{\"code\":\"SW-E" + std::to_string(code) + "\",\"message\":" + json_quote(message);
+  std::string text = R"({"code":"SW-E)" + std::to_string(code) + R"(","message":)" + json_quote(message);
   if (status != 0) text += ",\"status\":" + std::to_string(status);
   text += retryable ? ",\"retryable\":true}" : ",\"retryable\":false}";
   return text;

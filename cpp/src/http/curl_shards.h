@@ -53,7 +53,7 @@ class CurlShards {
   // `connections_max` is how many connections the shard keeps; `connections_per_host_max` 0 means no bound. Null
   // without memory.
   CurlShard* add(bool is_multiplexed, int32_t connections_max, int32_t connections_per_host_max);
-  const std::vector<std::unique_ptr<CurlShard>>& all() const { return shards_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<CurlShard>>& all() const { return shards_; }
 
   // Has turn_begins called soon, never inside this call.
   void schedule_turn();

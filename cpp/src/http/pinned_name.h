@@ -37,7 +37,7 @@ class PinnedName {
   // Requires !is_ready(). Calls back once, later; not at all when this object ends first.
   void wait(MoveFunction<void(Status)> done) { waiting_.push_back(std::move(done)); }
   // Null for an address, and before the first look-up has ended.
-  const std::shared_ptr<const AddressPin>& pin() const { return pin_; }
+  [[nodiscard]] const std::shared_ptr<const AddressPin>& pin() const { return pin_; }
 
  private:
   void resolve();

@@ -24,7 +24,7 @@ struct Target {
   std::string port;
 
   // "host:port": what error texts name. The path and query may hold secrets.
-  std::string place() const { return host + ":" + port; }
+  [[nodiscard]] std::string place() const { return host + ":" + port; }
 };
 
 // kInvalid (kHttpUrl) for what is not an http or https URL, holds control characters, or a user name or password.

@@ -20,11 +20,11 @@ class TimerHeap {
   // ids.
   MoveFunction<void()> remove(TimerId timer);
 
-  bool is_empty() const { return heap_.empty(); }
+  [[nodiscard]] bool is_empty() const { return heap_.empty(); }
   // Requires a timer.
-  int64_t due_ms_min() const { return heap_.front().due_ms; }
+  [[nodiscard]] int64_t due_ms_min() const { return heap_.front().due_ms; }
   // Timers added from now on have this order or a later one.
-  uint64_t next_order() const { return next_order_; }
+  [[nodiscard]] uint64_t next_order() const { return next_order_; }
   // Takes the earliest task that is due at `now_ms` and was added before `order_end`; empty when there is none. The
   // bound keeps a timer that renews itself with no delay from holding the loop.
   MoveFunction<void()> take_due(int64_t now_ms, uint64_t order_end);

@@ -26,8 +26,8 @@ class UvLoop final : public Loop, public Poller {
   // that is being resolved, then leaves the resolver's thread alone with what it needs.
   ~UvLoop() override;
 
-  int64_t now_ms() const override;
-  WallMs wall_ms() const override;
+  [[nodiscard]] int64_t now_ms() const override;
+  [[nodiscard]] WallMs wall_ms() const override;
   void post(MoveFunction<void()> task) override;
   TimerId after(int64_t delay_ms, MoveFunction<void()> task) override;
   void cancel(TimerId timer) override;

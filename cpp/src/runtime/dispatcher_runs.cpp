@@ -187,7 +187,7 @@ Counters Dispatcher::counters() const {
 void Dispatcher::renew() {
   loop_.after(options_.lease_ms / 3, [this, self = self_] {
     if (*self == nullptr || is_closing_) return;
-    if (!active_.empty()) store_.renew(options_.owner, loop_.wall_ms() + options_.lease_ms, [](Status) {});
+    if (!active_.empty()) store_.renew(options_.owner, loop_.wall_ms() + options_.lease_ms, [](const Status&) {});
     for (auto& [name, queue] : queues_) {
       queue->has_backlog = true;  // leases of others may have ended
       claim_more(*queue);
@@ -213,7 +213,7 @@ void Dispatcher::release_all(StatusDone done) {
     transition.release = true;
     Continuation continuation;
     continuation.run = run;
-    continuation.done = [](Status) {};
+    continuation.done = [](const Status&) {};
     transitions_.push_back(std::move(transition));
     continuations_.push_back(std::move(continuation));
     stop(run, active,
@@ -222,7 +222,7 @@ void Dispatcher::release_all(StatusDone done) {
   }
   flush();
   // Answered after everything that was committed before it.
-  store_.renew(options_.owner, 0, [last](Status) { (*last)(Status::ok()); });
+  store_.renew(options_.owner, 0, [last](const Status&) { (*last)(Status::ok()); });
 }
 
 }  // namespace stepwell::detail

@@ -27,7 +27,7 @@ class SimServer {
   // One attempt's outcome, drawn from the seed.
   HttpOutcome answer(const HttpRequest& request);
   // What a good answer to `url` holds.
-  static std::string body_for(const std::string& url) { return "{\"value\":\"" + url + "\"}"; }
+  static std::string body_for(const std::string& url) { return R"({"value":")" + url + R"("})"; }
 
  private:
   HttpOutcome fault(HttpOutcome outcome);

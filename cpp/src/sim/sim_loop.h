@@ -59,8 +59,8 @@ class SimLoop final : public Loop {
  public:
   SimLoop(SimClock& clock, ProcessId process) : clock_(clock), process_(process) {}
 
-  int64_t now_ms() const override { return clock_.now_ms(); }
-  WallMs wall_ms() const override { return 1'750'000'000'000 + clock_.now_ms(); }
+  [[nodiscard]] int64_t now_ms() const override { return clock_.now_ms(); }
+  [[nodiscard]] WallMs wall_ms() const override { return 1'750'000'000'000 + clock_.now_ms(); }
   void post(MoveFunction<void()> task) override { clock_.schedule(process_, 0, true, std::move(task)); }
   TimerId after(int64_t delay_ms, MoveFunction<void()> task) override {
     return clock_.schedule(process_, delay_ms, false, std::move(task));

@@ -24,6 +24,7 @@ void SimStore::serve() {
   batch.swap(waiting_);
   std::vector<MoveFunction<void()>> answers;
   table_->set_writer(this);
+  answers.reserve(batch.size());
   for (Operation& operation : batch) answers.push_back(operation());
   table_->set_writer(nullptr);
   loop_.after(delay(), [this, answers = std::move(answers)]() mutable {

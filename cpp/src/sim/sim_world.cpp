@@ -10,7 +10,7 @@ namespace {
 constexpr int kEngineCount = 2;
 constexpr int64_t kLeaseMs = 6'000;
 constexpr int64_t kBreakMs = 60'000;
-constexpr int64_t kHealMs = 2 * 3'600'000;
+constexpr int64_t kHealMs = int64_t{2} * 3'600'000;
 constexpr const char* kQueue = "scripts";
 
 // A scripted workflow is read off its input, "N:seed": N steps, each a local one or a call, chosen by the seed's bits.
@@ -132,6 +132,7 @@ void SimWorld::start_some() {
     inputs.push_back(input);
   }
   std::vector<std::pair<std::string, uint64_t>> asked;
+  asked.reserve(requests.size());
   for (const StartRequest& request : requests) asked.emplace_back(request.run.key, request.ticket);
   engine.dispatcher.start(std::move(requests), [this, inputs, asked](std::vector<StartAnswer> answers) {
     for (size_t i = 0; i < answers.size(); ++i) {

@@ -26,10 +26,10 @@ class MemoryTable {
  public:
   CommitAnswer apply(Transition transition);
   std::vector<RunHistory> claim(const ClaimRequest& request);
-  Result<RunHistory> load(RunId run) const;
+  [[nodiscard]] Result<RunHistory> load(RunId run) const;
   void renew(OwnerId owner, WallMs until);
-  int64_t depth(const std::string& queue) const;
-  std::vector<RunHistory> find(const FindRequest& request) const;
+  [[nodiscard]] int64_t depth(const std::string& queue) const;
+  [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
   // `queued` runs inside apply whenever a run enters the queue by another writer than `watcher`.
   void watch(const void* watcher, MoveFunction<void()> queued);

@@ -149,7 +149,7 @@ Status SqliteFile::extend_wal() {
   }
   sqlite3_int64 begin = 0;
   int outcome = wal->pMethods->xFileSize(wal, &begin);
-  const std::vector<char> zeros(64 * 1024);
+  const std::vector<char> zeros(size_t{64} * 1024);
   while (outcome == SQLITE_OK && begin < options_.wal_bytes_initial) {
     outcome = wal->pMethods->xWrite(wal, zeros.data(), static_cast<int>(zeros.size()), begin);
     begin += static_cast<sqlite3_int64>(zeros.size());

@@ -45,7 +45,7 @@ class SqliteFile {
  private:
   static constexpr int64_t kPageBytes = 4096;
 
-  SqliteFile(const SqliteOptions& options, std::string path) : options_(options), path_(std::move(path)) {}
+  SqliteFile(SqliteOptions options, std::string path) : options_(std::move(options)), path_(std::move(path)) {}
   Status connect();
   Status configure();
   Status check_identity(bool& is_new);

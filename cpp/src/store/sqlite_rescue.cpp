@@ -51,7 +51,7 @@ Status copy_readable(const std::string& path, const std::string& copy) {
       if (outcome == SQLITE_DONE) outcome = SQLITE_OK;
     }
   }
-  const Status status = outcome == SQLITE_OK ? Status::ok() : rescue_failed(path, sqlite3_errmsg(connection));
+  Status status = outcome == SQLITE_OK ? Status::ok() : rescue_failed(path, sqlite3_errmsg(connection));
   sqlite3_close(connection);
   return status;
 }

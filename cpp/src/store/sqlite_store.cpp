@@ -262,7 +262,7 @@ class SqliteStore final : public Store {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> open_sqlite_store(Loop& loop, SqliteOptions options) {
+Result<std::unique_ptr<Store>> open_sqlite_store(Loop& loop, const SqliteOptions& options) {
   Result<std::unique_ptr<detail::SqliteFile>> file = detail::SqliteFile::open(options);
   if (!file) return file.error();
   Result<std::unique_ptr<detail::SqliteRows>> rows = detail::SqliteRows::open(**file);

@@ -28,7 +28,7 @@ struct SqliteOptions {
 // Waits for the file: recovers its WAL, and queues again the runs that a dead engine held. Any thread; `loop` must
 // outlive the store. Failures: kConflict with code::kStoreLocked (another engine or program has it), kInvalid with
 // code::kStoreOpen (no such place, not ours, network file system) or code::kStoreSchema (another version's file), kIo.
-Result<std::unique_ptr<Store>> open_sqlite_store(Loop& loop, SqliteOptions options);
+Result<std::unique_ptr<Store>> open_sqlite_store(Loop& loop, const SqliteOptions& options);
 
 // The linked SQLite, for the log: "3.40.1".
 std::string sqlite_version();

@@ -68,7 +68,7 @@ struct Bench {
     request.headers = {{"content-type", "application/json"}, {"authorization", "Bearer sk-0123456789abcdef0123456789"}};
     request.body.assign(1024, 'x');
     ++sent;
-    transport->send(std::move(request), [this](HttpOutcome outcome) { on_done(outcome); });
+    transport->send(std::move(request), [this](const HttpOutcome& outcome) { on_done(outcome); });
   }
 
   void on_done(const HttpOutcome& outcome) {
@@ -108,7 +108,7 @@ struct Bench {
     if (latency_ms_ideal > 0) {
       std::printf(", \"of_ideal\": %.3f", rate / (static_cast<double>(concurrency) / latency_ms_ideal * 1000));
     }
-    std::printf("%s%s%s}\n", first_error.empty() ? "" : ", \"error\": \"", first_error.c_str(),
+    std::printf("%s%s%s}\n", first_error.empty() ? "" : R"(, "error": ")", first_error.c_str(),
                 first_error.empty() ? "" : "\"");
   }
 };

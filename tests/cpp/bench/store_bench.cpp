@@ -153,7 +153,7 @@ class StoreLoop {
       ++sent;
       std::vector<Transition> one;
       one.push_back(creation(kFirstRun + next_++));
-      store_->commit(std::move(one), [&](std::vector<CommitAnswer> answers) {
+      store_->commit(std::move(one), [&](const std::vector<CommitAnswer>& answers) {
         expect_ok(answers);
         ++answered;
         self(self);
@@ -169,9 +169,10 @@ class StoreLoop {
     const auto begin = std::chrono::steady_clock::now();
     while (answered < count) {
       std::vector<Transition> many;
+      many.reserve(static_cast<size_t>(group));
       for (int i = 0; i < group; ++i) many.push_back(creation(kFirstRun + next_++));
       const int target = answered + group;
-      store_->commit(std::move(many), [&](std::vector<CommitAnswer> answers) {
+      store_->commit(std::move(many), [&](const std::vector<CommitAnswer>& answers) {
         expect_ok(answers);
         answered += static_cast<int>(answers.size());
       });
@@ -197,7 +198,7 @@ class StoreLoop {
       }
       ended += static_cast<int>(ends.size());
       bool is_claimed = false;
-      store_->commit(std::move(ends), [](std::vector<CommitAnswer> answers) { expect_ok(answers); });
+      store_->commit(std::move(ends), [](const std::vector<CommitAnswer>& answers) { expect_ok(answers); });
       store_->claim(ClaimRequest{"default", group, 7, 1'790'000'000'000, 1'790'000'030'000},
                     [&](Result<std::vector<RunHistory>> claimed) {
                       if (!claimed) fail(claimed.error().to_string());

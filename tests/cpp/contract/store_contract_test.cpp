@@ -504,6 +504,7 @@ class TwinStores {
     compare([&](StoreAsks& asks) {
       random_ = drawing;  // the same transitions for each store
       std::vector<Transition> transitions;
+      transitions.reserve(static_cast<size_t>(count));
       for (int i = 0; i < count; ++i) transitions.push_back(draw());
       std::string seen;
       for (const CommitAnswer& answer : asks.commit(std::move(transitions))) {

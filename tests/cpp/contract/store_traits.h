@@ -32,7 +32,7 @@ struct StoreCase {
   std::function<std::unique_ptr<StoreSubject>(const std::string& folder)> make;
 };
 
-inline void PrintTo(const StoreCase& store_case, std::ostream* out) {
+inline void PrintTo(const StoreCase& store_case, std::ostream* out) {  // NOLINT: GoogleTest looks for this name
   *out << store_case.name;
 }  // NOLINT: gtest's name
 

@@ -15,11 +15,11 @@ namespace stepwell::testing {
 
 class TestLoop final : public Loop {
  public:
-  int64_t now_ms() const override {
+  [[nodiscard]] int64_t now_ms() const override {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   }
-  WallMs wall_ms() const override {
+  [[nodiscard]] WallMs wall_ms() const override {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
         .count();
   }

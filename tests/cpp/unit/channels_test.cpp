@@ -17,7 +17,7 @@ class EventFd {
   EventFd(const EventFd&) = delete;
   EventFd& operator=(const EventFd&) = delete;
   ~EventFd() { close(fd); }
-  bool is_readable() const {
+  [[nodiscard]] bool is_readable() const {
     pollfd asked{fd, POLLIN, 0};
     return ::poll(&asked, 1, 0) == 1;
   }
@@ -38,6 +38,7 @@ std::vector<RunId> taken(Channels& channels, ChannelId channel, size_t count_max
   std::vector<Item> items;
   channels.take(channel, items, count_max, 0);
   std::vector<RunId> runs;
+  runs.reserve(items.size());
   for (const Item& item : items) runs.push_back(item.run);
   return runs;
 }

@@ -507,10 +507,11 @@ TEST_F(CurlTransportTest, EndsSilentlyWithCallsInFlight) {
   open();
   names_->delay_ms = 30;  // answers when the transport is gone
   for (int i = 0; i < 10; ++i) {
-    transport_->send(post(i % 2 == 0 ? silent.url() : "http://slow.example:9/"), [owned](HttpOutcome) { FAIL(); });
+    transport_->send(post(i % 2 == 0 ? silent.url() : "http://slow.example:9/"),
+                     [owned](const HttpOutcome&) { FAIL(); });
   }
   loop_->after(20, [&] {
-    transport_->send(post("no URL"), [owned](HttpOutcome) { FAIL(); });
+    transport_->send(post("no URL"), [owned](const HttpOutcome&) { FAIL(); });
     transport_.reset();
     EXPECT_EQ(1, owned.use_count());
     loop_->after(20, [&] { loop_->stop(); });
@@ -524,7 +525,7 @@ TEST_F(CurlTransportTest, MayEndInsideAnOutcome) {
   open();
   int outcomes = 0;
   for (int i = 0; i < 5; ++i) {
-    transport_->send(post(server.url()), [&](HttpOutcome) {
+    transport_->send(post(server.url()), [&](const HttpOutcome&) {
       ++outcomes;
       transport_.reset();
       loop_->after(5, [&] { loop_->stop(); });

@@ -96,9 +96,9 @@ class LoopbackServer {
     for (auto& thread : threads_) thread.join();
     close(listener_);
   }
-  std::string port() const { return std::to_string(port_); }
-  std::string url(const std::string& path = "/") const { return "http://127.0.0.1:" + port() + path; }
-  int connections() const { return connections_; }
+  [[nodiscard]] std::string port() const { return std::to_string(port_); }
+  [[nodiscard]] std::string url(const std::string& path = "/") const { return "http://127.0.0.1:" + port() + path; }
+  [[nodiscard]] int connections() const { return connections_; }
 
  private:
   void accept_all() {

@@ -147,7 +147,7 @@ TEST_F(SqliteStoreTest, KilledProcessLosesNothingItAnswered) {
     int ready = -1;
     const pid_t child = fork_owner(options_, ready, [round](TestLoop& loop, Store& store, int tell) {
       for (RunId i = 1;; ++i) {
-        const RunId run = round * 1'000'000 + i;
+        const RunId run = RunId{round} * 1'000'000 + i;
         store.commit(batch(creation(run, "in", "key " + std::to_string(run))), [&, run](auto answers) {
           if (answers[0].status.is_ok()) (void)!write(tell, &run, sizeof run);
         });

@@ -48,7 +48,7 @@ struct SocketPair {
   void write(const std::string& bytes) const {
     EXPECT_EQ(static_cast<ssize_t>(bytes.size()), ::send(ends[1], bytes.data(), bytes.size(), MSG_NOSIGNAL));
   }
-  std::string read(size_t bytes_max) const {
+  [[nodiscard]] std::string read(size_t bytes_max) const {
     std::string text(bytes_max, '\0');
     const ssize_t count = recv(ends[0], text.data(), text.size(), 0);
     text.resize(count > 0 ? static_cast<size_t>(count) : 0);
