@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
 from stepwell._engine import start_request
-from stepwell._errors import InputError, WorkflowError
-from stepwell._port import closed_error
-from stepwell._run import failure_of, run_error
+from stepwell._errors import InputError, WorkflowError, closed_error, failure_of
+from stepwell._run import run_error
 from stepwell._types import RunStatus
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from stepwell import _codec, _config
-from stepwell._errors import InputError, NotFoundError
-from stepwell._port import CLOSED, Caller, closed_error
-from stepwell._run import Run, failure_of
+from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
+from stepwell._port import CLOSED, Caller
+from stepwell._run import Run
 from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
 

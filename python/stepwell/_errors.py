@@ -111,3 +111,21 @@ class RunCancelled(RunError):
 
 class StepFailed(RunError):
     """A step failed for good. Raised inside the workflow, live and on replay alike."""
+
+
+def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
+    """Build the exception for a failure that came inside a batch: the core's StatusKind, the code, the message."""
+    kinds: dict[int, type[WorkflowError]] = {
+        1: InputError,
+        2: NotFoundError,
+        3: ConflictError,
+        4: BusyError,
+        5: WaitTimeout,
+        9: ClosedError,
+    }
+    return kinds.get(failure[0], StoreError)(failure[1], failure[2])
+
+
+def closed_error() -> ClosedError:
+    """What callers get of a closed engine."""
+    return ClosedError("SW-E1001", "the engine is closed")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from stepwell._errors import ClosedError, WorkflowError
-from stepwell._run import failure_of
+from stepwell._errors import ClosedError, WorkflowError, closed_error, failure_of
 from stepwell._types import HttpAnswer
 
 if TYPE_CHECKING:
@@ -22,11 +21,6 @@ _RUN_FINISHED, _STARTED = 4, 5
 _TAKE_COUNT_MAX = 1024
 # A ticket's upper 8 bits name the channel (stepwell/runtime.h).
 _CHANNEL_SHIFT = 56
-
-
-def closed_error() -> ClosedError:
-    """What callers get of a closed engine."""
-    return ClosedError("SW-E1001", "the engine is closed")
 
 
 class _Closed:

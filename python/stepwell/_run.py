@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stepwell import _codec, _errors
+from stepwell import _codec
 from stepwell._errors import RunCancelled, RunFailed, WaitTimeout, WorkflowError
 from stepwell._types import RunStatus, run_name
 
@@ -107,17 +107,3 @@ def run_error(run: int, status: int, payload: bytes) -> WorkflowError:
         hint=error.get("hint", ""),
         run_id=run_name(run),
     )
-
-
-def failure_of(failure: tuple[int, str, str]) -> WorkflowError:
-    """Build the exception for a failure that came inside a batch."""
-    names = {
-        1: "InputError",
-        2: "NotFoundError",
-        3: "ConflictError",
-        4: "BusyError",
-        5: "WaitTimeout",
-        9: "ClosedError",
-    }
-    kind: type[WorkflowError] = getattr(_errors, names.get(failure[0], "StoreError"))
-    return kind(failure[1], failure[2])

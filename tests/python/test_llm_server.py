@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell.testing.llm_server import KINDS, Faults, LlmServer, latency_range, predict
+from stepwell.testing._llm_faults import latency_range
+from stepwell.testing.llm_server import KINDS, Faults, LlmServer, predict
 
 if TYPE_CHECKING:
     from pathlib import Path

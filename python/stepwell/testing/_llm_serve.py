@@ -19,7 +19,7 @@ import time
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from stepwell.testing.llm_server import MODELS, Faults, latency_range, predict
+from stepwell.testing._llm_faults import MODELS, Faults, latency_range, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
