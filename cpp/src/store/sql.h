@@ -8,7 +8,7 @@
 namespace stepwell::detail::sql {
 
 inline constexpr int kApplicationId = 0x53574C31;  // "SWL1"
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // Before anything is read. Exclusive locking keeps the WAL's index in our memory: no second connection can exist, which
 // SQLite's WAL-reset bug (up to 3.51.2) needs, and a commit makes no locking calls.
@@ -47,8 +47,8 @@ CREATE TABLE keys(
 CREATE TABLE ready(
   queue_id INTEGER NOT NULL, run INTEGER NOT NULL, token INTEGER NOT NULL, claims INTEGER NOT NULL,
   event_count INTEGER NOT NULL, PRIMARY KEY(queue_id, run)) WITHOUT ROWID;
-CREATE TABLE leased(
-  run INTEGER PRIMARY KEY, token INTEGER NOT NULL, claims INTEGER NOT NULL, event_count INTEGER NOT NULL);
+-- No count of events: a step would write this row only for that. The one process that leases keeps it in memory.
+CREATE TABLE leased(run INTEGER PRIMARY KEY, token INTEGER NOT NULL, claims INTEGER NOT NULL);
 CREATE TABLE finished(
   run INTEGER PRIMARY KEY, status INTEGER NOT NULL, token INTEGER NOT NULL, claims INTEGER NOT NULL,
   event_count INTEGER NOT NULL, finished_at INTEGER NOT NULL, result BLOB NOT NULL);
@@ -72,7 +72,8 @@ inline constexpr const char* kRollback = "ROLLBACK";
 inline constexpr const char* kRequeueLeased =
     "BEGIN IMMEDIATE;"
     "INSERT INTO ready(queue_id, run, token, claims, event_count)"
-    " SELECT queue_id, run, token, claims, event_count FROM leased JOIN runs USING(run);"
+    " SELECT queue_id, run, token, claims, (SELECT count(*) FROM events WHERE events.run = leased.run)"
+    " FROM leased JOIN runs USING(run);"
     "DELETE FROM leased; COMMIT";
 
 inline constexpr const char* kNameList = "SELECT id, name FROM names";
@@ -97,10 +98,7 @@ inline constexpr const char* kReadyList =
 // What kReadyList has just answered: all up to its last.
 inline constexpr const char* kReadyTake = "DELETE FROM ready WHERE queue_id = ?1 AND run <= ?2";
 
-inline constexpr const char* kLeaseFind = "SELECT token, claims, event_count FROM leased WHERE run = ?1";
-inline constexpr const char* kLeaseInsert =
-    "INSERT INTO leased(run, token, claims, event_count) VALUES(?1, ?2, ?3, ?4)";
-inline constexpr const char* kLeaseUpdate = "UPDATE leased SET event_count = ?2 WHERE run = ?1";
+inline constexpr const char* kLeaseInsert = "INSERT INTO leased(run, token, claims) VALUES(?1, ?2, ?3)";
 inline constexpr const char* kLeaseDelete = "DELETE FROM leased WHERE run = ?1";
 
 inline constexpr const char* kFinishedInsert =
@@ -116,7 +114,7 @@ inline constexpr const char* kEventList =
 inline constexpr const char* kRowByRun =
     "SELECT runs.queue_id, CASE WHEN leased.run IS NOT NULL THEN 1 ELSE coalesce(finished.status, 0) END,"
     " coalesce(leased.token, finished.token, ready.token), coalesce(leased.claims, finished.claims, ready.claims),"
-    " coalesce(leased.event_count, finished.event_count, ready.event_count),"
+    " coalesce(finished.event_count, ready.event_count, (SELECT count(*) FROM events WHERE events.run = runs.run)),"
     " workflow_id, key, created_at, finished_at, CASE WHEN ?2 THEN input END, CASE WHEN ?3 THEN result END"
     " FROM runs LEFT JOIN leased ON leased.run = runs.run LEFT JOIN finished ON finished.run = runs.run"
     " LEFT JOIN ready ON ready.queue_id = runs.queue_id AND ready.run = runs.run WHERE runs.run = ?1";

@@ -38,9 +38,7 @@ Status SqliteRows::prepare_all() {
       {&ready_count_, sql::kReadyCount},
       {&ready_list_, sql::kReadyList},
       {&ready_take_, sql::kReadyTake},
-      {&lease_find_, sql::kLeaseFind},
       {&lease_insert_, sql::kLeaseInsert},
-      {&lease_update_, sql::kLeaseUpdate},
       {&lease_delete_, sql::kLeaseDelete},
       {&finished_insert_, sql::kFinishedInsert},
       {&row_by_run_, sql::kRowByRun},
@@ -118,15 +116,11 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
 
 Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) {
   // Nearly always the run is leased.
-  const int outcome = lease_find_.bind(run).step();
-  is_there = outcome == SQLITE_ROW;
-  if (is_there) {
-    standing.fence = {RunStatus::kRunning, lease_find_.integer(0), lease_find_.integer(2)};
-    standing.claims = lease_find_.small_integer(1);
-    lease_find_.reset();
+  if (const auto lease = leases_.find(run); lease != leases_.end()) {
+    standing = lease->second;
+    is_there = true;
     return Status::ok();
   }
-  if (outcome != SQLITE_DONE) return file_.fault("read a lease of", outcome);
   RunRow row;
   STEPWELL_TRY(read_row(run, false, false, row, is_there));
   if (!is_there) return Status::ok();
@@ -153,8 +147,9 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
   const bool leaves = transition.end || transition.release;
   if (is_leased && leaves) {
     STEPWELL_TRY(finish(lease_delete_.bind(run), "free a lease in"));
+    leases_.erase(run);
   } else if (is_leased) {
-    STEPWELL_TRY(finish(lease_update_.bind(run, row.event_count), "record a step in"));
+    leases_[run].fence.event_count = row.event_count;
   } else if (transition.end) {
     STEPWELL_TRY(finish(ready_delete_.bind(standing.queue_id, run), "take a run from the queue of"));
   } else {
@@ -174,7 +169,10 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
 }
 
 Status SqliteRows::lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count) {
-  return finish(lease_insert_.bind(run, token, claims, event_count), "lease a run in");
+  Standing& standing = leases_[run];
+  standing.fence = {RunStatus::kRunning, token, event_count};
+  standing.claims = claims;
+  return finish(lease_insert_.bind(run, token, claims), "lease a run in");
 }
 
 Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {

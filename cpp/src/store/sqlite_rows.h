@@ -61,11 +61,14 @@ class SqliteRows {
   // The names table; few, so all of them are kept.
   std::unordered_map<std::string, int64_t> name_ids_;
   std::unordered_map<int64_t, std::string> names_;
+  // The leased table, with what each run's history has grown to. Complete: opening frees all leases, and only this
+  // process leases. A failed commit may leave it ahead of the file, but then nothing is written any more.
+  std::unordered_map<RunId, Standing> leases_;
 
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
   SqliteStatement ready_insert_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
-  SqliteStatement lease_find_, lease_insert_, lease_update_, lease_delete_, finished_insert_;
+  SqliteStatement lease_insert_, lease_delete_, finished_insert_;
   SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_;
 };
 
