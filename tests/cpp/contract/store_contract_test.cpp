@@ -392,6 +392,21 @@ TEST_P(StoreContract, DeadOwnersRunIsClaimedAgainAndItsOwnerFenced) {
   EXPECT_TRUE(asks_->commit_one(ending(1, 2, 1)).status.is_ok());
 }
 
+TEST_P(StoreContract, HistoryOfALeasedRunIsWholeAfterACrash) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(2);
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1"), step_event("b", "2")}))));
+  expect_ok(asks_->commit(batch(recording(1, 1, 2, {step_event("c", "3")}))));
+  reopen();
+  const std::vector<RunHistory> claimed = asks_->claim(ClaimRequest{"default", 2, 2, 30'000, 40'000}).value();
+  ASSERT_EQ(claimed.size(), 2U);
+  const RunHistory& grown = claimed[claimed[0].row.run == 1 ? 0 : 1];
+  EXPECT_EQ(grown.row.event_count, 3);
+  EXPECT_EQ(grown.events.size(), 3U);
+  expect_ok(asks_->commit(batch(recording(1, 2, 3, {step_event("d", "4")}))));
+  EXPECT_EQ(asks_->load(1).value().row.event_count, 4);
+}
+
 TEST_P(StoreContract, RenewedLeaseIsKept) {
   expect_ok(asks_->commit(batch(creation(1))));
   asks_->claim(1);
