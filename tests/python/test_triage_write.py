@@ -11,7 +11,7 @@ import pytest
 from stepwell._errors import InputError
 from stepwell.triage._read import open_table
 from stepwell.triage._types import Outcome
-from stepwell.triage._write import COLUMNS, check_output, to_native, write_results
+from stepwell.triage._write import COLUMNS, Lines, check_output, to_native, write_results
 
 
 def outcomes(table) -> list[Outcome]:
@@ -49,6 +49,20 @@ def test_csv_has_every_row_once_in_order(tickets, tmp_path):
     assert rows[2]["text"] == "x,y"
     assert path.read_bytes().count(b"\r\n") == 5  # the caller's line ends
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "tickets.csv"]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.parquet"])
+def test_lines_made_while_outcomes_arrive_are_the_same_file(tickets, tmp_path, name):
+    table = open_table(tickets)
+    whole = outcomes(table)
+    expected = write_results(tmp_path / name, table, whole).read_bytes()
+    lines = Lines(tmp_path / name, table)
+    sofar: list[Outcome | None] = [None] * len(table)
+    for index in (1, 0, 3, 2):  # 1 alone is not the next row; 0 brings both; 2 brings the rest
+        sofar[index] = whole[index]
+        lines.add(sofar)
+        lines.add(sofar)
+    assert write_results(tmp_path / name, table, whole, lines).read_bytes() == expected
 
 
 def test_delimiter_and_byte_order_mark_are_kept(tmp_path):

@@ -16,7 +16,7 @@ namespace stepwell {
 
 using TimerId = uint64_t;  // 0 is never a timer
 
-// Seven functions. All of them are for the loop's own thread, except post and stop.
+// Eight functions. All of them are for the loop's own thread, except post and stop.
 class Loop {
  public:
   virtual ~Loop() = default;
@@ -32,6 +32,9 @@ class Loop {
   virtual TimerId after(int64_t delay_ms, MoveFunction<void()> task) = 0;
   // Forgets a timer; unknown and fired ids are ignored.
   virtual void cancel(TimerId timer) = 0;
+  // A hint: another thread will post within microseconds, so for up to `patience_us` the loop had better look again
+  // (sockets too) than sleep. Sleeping and waking cost 5 to 10 microseconds.
+  virtual void expect_post(int64_t patience_us) { (void)patience_us; }
   // Serves until stop. The calling thread becomes the loop thread.
   virtual void run() = 0;
   // Makes run return after the current iteration. Any thread; idempotent.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iterator>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -70,6 +71,13 @@ class Mailbox {
     taken_count_ += count;
     drop_taken();
     return true;
+  }
+
+  // Looks for a message for up to `patience` before a take that would sleep, giving the core between two looks to
+  // whoever wants it.
+  void look(std::chrono::microseconds patience) const {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (count() == 0 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   }
 
   // Makes a waiting take return.

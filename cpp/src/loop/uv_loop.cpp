@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -124,7 +126,8 @@ struct UvLoop::Parts {
   int64_t armed_due_ms = -1;    // what `timer` is set to; -1: not set
   std::vector<Watch*> watches;  // by descriptor
   std::vector<Lookup*> lookups;
-  std::vector<MoveFunction<void()>> batch;  // the posted tasks of this iteration; kept for its capacity
+  std::chrono::steady_clock::time_point look_until;  // expect_post
+  std::vector<MoveFunction<void()>> batch;           // the posted tasks of this iteration; kept for its capacity
 
   std::mutex mutex;
   // Protected by mutex.
@@ -138,6 +141,8 @@ struct UvLoop::Parts {
   // Before the loop sleeps: posted tasks first, because they start timers; then the timer is set.
   void settle();
   bool run_posted();
+  // True while it pays to look once more for a post; other threads need not wake the loop then.
+  bool looks_again();
   void set_timer();
   void fire_timers();
   void close();
@@ -159,7 +164,7 @@ Status UvLoop::Parts::open() {
 }
 
 void UvLoop::Parts::settle() {
-  const bool has_more = run_posted();
+  const bool has_more = run_posted() || looks_again();
   set_timer();
   // An active idle handle makes the coming poll return at once: tasks that were posted by tasks run after the sockets
   // had their turn, without a wake-up through the kernel.
@@ -178,6 +183,7 @@ bool UvLoop::Parts::run_posted() {
     batch.swap(posted);
     stops = is_stopped;
   }
+  if (!batch.empty()) look_until = {};
   for (MoveFunction<void()>& task : batch) {
     task();
     task = {};  // what a task owns must not wait for its neighbours
@@ -186,6 +192,14 @@ bool UvLoop::Parts::run_posted() {
   if (stops) uv_stop(&loop);
   const std::lock_guard lock(mutex);
   return is_woken;
+}
+
+bool UvLoop::Parts::looks_again() {
+  if (std::chrono::steady_clock::now() >= look_until) return false;
+  std::this_thread::yield();  // the core may be wanted by the very thread that is to post
+  const std::lock_guard lock(mutex);
+  is_woken = true;
+  return true;
 }
 
 void UvLoop::Parts::set_timer() {
@@ -281,6 +295,10 @@ TimerId UvLoop::after(int64_t delay_ms, MoveFunction<void()> task) {
 }
 
 void UvLoop::cancel(TimerId timer) { (void)parts_->timers.remove(timer); }
+
+void UvLoop::expect_post(int64_t patience_us) {
+  parts_->look_until = std::chrono::steady_clock::now() + std::chrono::microseconds(patience_us);
+}
 
 void UvLoop::run() {
   sigset_t pipe_signal;

@@ -31,6 +31,7 @@ class UvLoop final : public Loop, public Poller {
   void post(MoveFunction<void()> task) override;
   TimerId after(int64_t delay_ms, MoveFunction<void()> task) override;
   void cancel(TimerId timer) override;
+  void expect_post(int64_t patience_us) override;
   // Blocks SIGPIPE on this thread: a peer that hangs up must not end the host's process. Stays stopped after stop().
   void run() override;
   void stop() override;

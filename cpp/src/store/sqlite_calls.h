@@ -28,6 +28,8 @@ class SqliteCall {
     drop();
   }
 
+  // One transition: what somebody who waits for each of his writes brings.
+  [[nodiscard]] virtual bool is_single() const { return false; }
   virtual Status run(SqliteRows& rows) STEPWELL_ON(store_thread) = 0;
   virtual void complete() STEPWELL_ON(loop_thread) = 0;
 
@@ -43,6 +45,8 @@ class CommitCall final : public SqliteCall {
  public:
   CommitCall(std::vector<Transition> transitions, CommitDone done)
       : SqliteCall(true), count_(transitions.size()), transitions_(std::move(transitions)), done_(std::move(done)) {}
+
+  [[nodiscard]] bool is_single() const override { return count_ == 1; }
 
   Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) {
     answers_.resize(count_);

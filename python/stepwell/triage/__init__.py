@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
-from stepwell.triage._report import Report
 from stepwell.triage._types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.triage._job import Triage
+    from stepwell.triage._report import Report  # noqa: TC004 - loaded when it is asked for
 
 __all__ = ["Outcome", "Report", "triage", "triage_table"]
 
@@ -66,6 +66,14 @@ def triage(source: Any, *, labels: str | Sequence[str], **options: Any) -> Any:
 
 
 class _CallableModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        """Load the report's part when it is asked for: a job needs it last."""
+        if name == "Report":
+            from stepwell.triage._report import Report
+
+            return Report
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
     def __call__(self, source: Any, *, labels: str | Sequence[str], **options: Any) -> Any:
         """Do what `triage.triage` does."""
         return triage(source, labels=labels, **options)

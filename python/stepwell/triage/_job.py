@@ -20,7 +20,7 @@ from stepwell.triage._preflight import check_model
 from stepwell.triage._progress import Progress, choose_renderer
 from stepwell.triage._read import Table, open_table
 from stepwell.triage._types import Outcome
-from stepwell.triage._write import check_output, to_native, write_results
+from stepwell.triage._write import Lines, check_output, to_native, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = Path(".stepwell") / "triage.db"
 _REFRESH_S = 0.1
-_FIRST_LOOK_S = 0.1
+_FIRST_LOOK_S = 0.15
 
 
 @dataclass(slots=True)
@@ -60,6 +60,7 @@ class Job:
     concurrency: int
     durability: str
     outcomes: list[Outcome | None] = field(default_factory=list)
+    lines: Lines | None = None
 
     @property
     def id(self) -> str:
@@ -111,6 +112,7 @@ def run(
     Ctrl-C stops it cleanly; the same job again goes on where it was.
     """
     job.outcomes = [None] * len(job.table)
+    job.lines = Lines(out, job.table) if out is not None else None
     for index, problem in job.table.row_errors.items():
         job.outcomes[index] = problem.outcome()
     renderer = choose_renderer(stream, quiet=quiet)
@@ -149,7 +151,7 @@ def _finish(job: Job, progress: Progress, out: str | Path | None, page: str | Pa
         outcomes,
         report,
         progress,
-        write_results(out, job.table, outcomes) if out is not None else None,
+        write_results(out, job.table, outcomes, job.lines) if out is not None else None,
         report.save_html(page) if page is not None else None,
     )
 
@@ -196,6 +198,8 @@ def _drain_rows(job: Job, engine: Engine, meter: _Meter, renderer: Any, rows: li
                 outcome = _failed(item.error) if item.error is not None else Outcome(*(item.value or ()))
                 job.outcomes[rows[item.index]] = outcome
                 meter.count(outcome, is_recorded=item.is_recorded)
+            if job.lines is not None:
+                job.lines.add(job.outcomes)
             renderer.update(meter.progress())
             items = batch.take(timeout=_REFRESH_S)
     finally:

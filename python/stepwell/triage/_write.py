@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from ._files import kind_of
 from ._types import NULL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ._read import Table
     from ._types import Outcome
@@ -90,19 +91,58 @@ def column_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def write_results(out: str | os.PathLike[str], table: Table, results: Sequence[Outcome]) -> Path:
+class Lines:
+    """The text of a CSV, TSV or JSONL output, made while outcomes arrive, so that little is left when the last is in."""
+
+    def __init__(self, out: str | os.PathLike[str], table: Table) -> None:
+        path = Path(os.fspath(out))
+        self._table = table
+        self._names = column_names(table.columns)
+        self._text = io.StringIO(newline="")
+        self._count = 0
+        self._writer: Any = None
+        self._kind = kind_of(path, "SW-E2241")
+        if self._kind == "csv":
+            plain = "," if table.dialect.delimiter == "\t" else table.dialect.delimiter
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else plain
+            self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator=table.dialect.newline)
+            self._writer.writerow([*table.columns, *self._names])
+
+    def add(self, outcomes: Sequence[Outcome | None]) -> None:
+        """Add the rows that have an outcome, up to the first that has none. Each call sees the outcomes of all rows."""
+        begin, rows = self._count, self._table.rows
+        fresh: list[Outcome] = []
+        while self._count < len(outcomes) and (outcome := outcomes[self._count]) is not None:
+            fresh.append(outcome)
+            self._count += 1
+        rows = rows[begin : self._count]
+        if self._writer is not None:
+            _write_csv(self._writer, self._table.kind, rows, fresh)
+        elif self._kind == "jsonl":
+            _write_jsonl(self._text, [*self._table.columns, *self._names], rows, fresh)
+
+    def text(self) -> str:
+        """Return what was made so far."""
+        return self._text.getvalue()
+
+
+def write_results(
+    out: str | os.PathLike[str], table: Table, results: Sequence[Outcome], lines: Lines | None = None
+) -> Path:
     """Writes one line for every input row to CSV, TSV, JSONL or Parquet, by the end of the name.
 
-    The file appears whole or not at all: it is written beside its place, synced and renamed. Raises `InputError`
-    (SW-E2245) when the disk refuses; `ValueError` when there is not one result for each row.
+    `lines` is the text as far as it was made before. The file appears whole or not at all: it is written beside its
+    place, synced and renamed. Raises `InputError` (SW-E2245) when the disk refuses; `ValueError` when there is not one
+    result for each row.
     """
     _check_count(table, results)
     path = check_output(out, table.path)
+    lines = lines or Lines(path, table)
+    lines.add(results)
     target = _target(path)
-    names = column_names(table.columns)
     part = _beside(target)
     try:
-        _write_part(part, path, table, names, results)
+        _write_part(part, path, table, lines, results)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         if target.exists():
@@ -146,7 +186,7 @@ def _check_count(table: Table, results: Sequence[Outcome]) -> None:
         raise ValueError(f"{len(results)} results for {len(table)} rows: there is exactly one result for each row")
 
 
-def _write_part(part: Path, path: Path, table: Table, names: list[str], results: Sequence[Outcome]) -> None:
+def _write_part(part: Path, path: Path, table: Table, lines: Lines, results: Sequence[Outcome]) -> None:
     kind = kind_of(path, "SW-E2241")
     if kind == "parquet":
         from ._frames import write_parquet
@@ -155,27 +195,17 @@ def _write_part(part: Path, path: Path, table: Table, names: list[str], results:
             name: [None if type(value).__name__ in NULL_TYPES else value for value in table.column(name)]
             for name in table.columns
         }
-        columns.update(zip(names, _columns(results), strict=True))
+        columns.update(zip(column_names(table.columns), _columns(results), strict=True))
         write_parquet(part, columns)
         return
-    dialect = table.dialect
-    encoding = "utf-8-sig" if kind == "csv" and dialect.bom else "utf-8"
+    encoding = "utf-8-sig" if kind == "csv" and table.dialect.bom else "utf-8"
     # The open call below obeys the user's umask, which the private mode of a temporary file would not.
     with part.open("x", encoding=encoding, errors="backslashreplace", newline="") as file:
-        if kind == "csv":
-            delimiter = (
-                "\t" if path.suffix.lower() == ".tsv" else "," if dialect.delimiter == "\t" else dialect.delimiter
-            )
-            _write_csv(file, delimiter, table, names, results)
-        else:
-            _write_jsonl(file, table, names, results)
+        file.write(lines.text())
 
 
-def _write_csv(file: IO[str], delimiter: str, table: Table, names: list[str], results: Sequence[Outcome]) -> None:
-    writer = csv.writer(file, delimiter=delimiter, lineterminator=table.dialect.newline)
-    writer.writerow([*table.columns, *names])
-    rows: Any = table.rows
-    if table.kind not in ("csv", "texts"):
+def _write_csv(writer: Any, kind: str, rows: Iterable[Sequence[Any]], results: Sequence[Outcome]) -> None:
+    if kind not in ("csv", "texts"):
         rows = ([_cell(value) for value in row] for row in rows)
     writer.writerows([*row, *more] for row, more in zip(rows, _csv_cells(results), strict=True))
 
@@ -211,11 +241,10 @@ def _cell(value: Any) -> Any:
     return None if kind.__name__ in NULL_TYPES else str(value)
 
 
-def _write_jsonl(file: IO[str], table: Table, names: list[str], results: Sequence[Outcome]) -> None:
-    keys = [*table.columns, *names]
+def _write_jsonl(file: IO[str], keys: list[str], rows: Iterable[Sequence[Any]], results: Sequence[Outcome]) -> None:
     strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     lines: list[str] = []
-    for row, more in zip(table.rows, zip(*_columns(results), strict=True), strict=True):
+    for row, more in zip(rows, zip(*_columns(results), strict=True), strict=True):
         record = dict(zip(keys, (*row, *more), strict=True))
         try:
             line = strict(record)

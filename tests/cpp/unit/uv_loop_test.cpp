@@ -123,6 +123,35 @@ TEST(UvLoopPost, RunsAfterTheCallAndLetsSocketsHaveTheirTurn) {
   EXPECT_GT(posts, 1);
 }
 
+TEST(UvLoopPost, ComesThroughWhetherTheLoopLooksForItOrHasGivenUp) {
+  const auto loop = open_loop();
+  constexpr int kCount = 300;
+  std::vector<std::thread> posters;
+  int left = kCount;
+  // Each task expects the next one, which comes from another thread before, about when, or after patience ends.
+  MoveFunction<void()> next = [&] {
+    if (--left == 0) {
+      loop->stop();
+      return;
+    }
+    loop->expect_post(50);
+    posters.emplace_back([&, delay = std::chrono::microseconds(left % 3 * 50)] {
+      const auto until = std::chrono::steady_clock::now() + delay;
+      while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+      loop->post([&next] { next(); });
+    });
+  };
+  const SocketPair pair;  // a socket has its turn meanwhile
+  EXPECT_TRUE(loop->watch(pair.ends[0], kPollRead, [&pair](unsigned) { (void)pair.read(1); }).is_ok());
+  pair.write("x");
+  loop->post([&next] { next(); });
+  run_patiently(*loop);
+  EXPECT_EQ(0, left);
+  EXPECT_EQ("", pair.read(1));
+  loop->unwatch(pair.ends[0]);
+  for (std::thread& poster : posters) poster.join();
+}
+
 TEST(UvLoopPost, RunsWhatWasPostedBeforeStopAndDropsTheRest) {
   auto loop = open_loop();
   const auto owned = std::make_shared<int>(0);
