@@ -45,6 +45,17 @@ PyObject* history_of(const std::vector<Event>& events) {
   return list.release().ptr();
 }
 
+PyObject* messages_of(const std::vector<Message>& messages) {
+  py::list list(messages.size());
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Message& message = messages[i];
+    PyList_SET_ITEM(
+        list.ptr(), static_cast<Py_ssize_t>(i),
+        tuple_of(text_of(message.topic), text_of(message.key), int_of(message.at), bytes_of(message.payload)));
+  }
+  return list.release().ptr();
+}
+
 PyObject* status_of(const Status& status) {
   if (status.is_ok()) return none();
   return tuple_of(int_of(static_cast<int64_t>(status.kind())), text_of("SW-E" + std::to_string(status.code())),
@@ -79,6 +90,8 @@ PyObject* item_of(const Item& item) {
                       bytes_of(item.payload), int_of(item.attempt));
     case ItemKind::kAttempt:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.attempt));
+    case ItemKind::kPause:
+      return tuple_of(kind_of(item.kind), int_of(item.run), bool_of(item.ok));
     case ItemKind::kStop:
       return tuple_of(kind_of(item.kind), int_of(item.run), bytes_of(item.payload));
     case ItemKind::kRunFinished:
@@ -102,6 +115,7 @@ class Reader {
     if (!PyTuple_Check(tuple)) throw py::type_error("expected a tuple");
   }
 
+  [[nodiscard]] bool has_more() const { return index_ < PyTuple_GET_SIZE(tuple_); }
   PyObject* next() {
     if (index_ >= PyTuple_GET_SIZE(tuple_)) throw py::type_error("a tuple of the batch is too short");
     return PyTuple_GET_ITEM(tuple_, index_++);
@@ -160,10 +174,37 @@ class Reader {
     return request;
   }
 
+  // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version)
+  void read(NewRun& run) {
+    run.workflow = text();
+    run.queue = text();
+    run.key = text();
+    run.fingerprint = unsigned_integer();
+    run.input = text();
+    if (!has_more()) return;
+    run.priority = static_cast<int32_t>(integer());
+    run.wake_at = integer();
+    run.deadline_at = integer();
+    run.version = text();
+  }
+
  private:
   PyObject* tuple_;
   Py_ssize_t index_ = 0;
 };
+
+NewRun run_of(PyObject* tuple) {
+  NewRun run;
+  Reader(tuple).read(run);
+  return run;
+}
+
+std::vector<NewRun> runs_of(PyObject* tuples) {
+  std::vector<NewRun> runs;
+  const py::sequence sequence = py::reinterpret_borrow<py::sequence>(tuples);
+  for (const py::handle each : sequence) runs.push_back(run_of(each.ptr()));
+  return runs;
+}
 
 Report report_of(PyObject* tuple) {
   Reader fields(tuple);
@@ -181,9 +222,23 @@ Report report_of(PyObject* tuple) {
       report.step = fields.text();
       report.attempt = static_cast<int32_t>(fields.integer());
       report.payload = fields.text();
-      if (report.kind == ReportKind::kStepSucceeded) return report;
+      if (report.kind == ReportKind::kStepSucceeded) {
+        if (fields.has_more()) report.sent = runs_of(fields.next());
+        return report;
+      }
       report.retryable = fields.boolean();
       report.retry = fields.retry();
+      return report;
+    case ReportKind::kWait:
+      report.step = fields.text();
+      report.topic = fields.text();
+      report.due_at = fields.integer();
+      return report;
+    case ReportKind::kChild:
+      report.step = fields.text();
+      report.child = std::make_unique<NewRun>(run_of(fields.next()));
+      return report;
+    case ReportKind::kPark:
       return report;
     case ReportKind::kCall:
       break;
@@ -222,7 +277,8 @@ py::list to_python(std::vector<RunHistory>& histories) {
         list.ptr(), static_cast<Py_ssize_t>(i),
         tuple_of(int_of(row.run), int_of(static_cast<int64_t>(row.status)), int_of(row.claims), text_of(row.workflow),
                  text_of(row.queue), text_of(row.key), bytes_of(row.input), bytes_of(row.result),
-                 int_of(row.created_at), int_of(row.finished_at), history_of(histories[i].events)));
+                 int_of(row.created_at), int_of(row.finished_at), history_of(histories[i].events), int_of(row.wake_at),
+                 int_of(row.parent), text_of(row.version), messages_of(histories[i].messages)));
   }
   return list;
 }
@@ -242,12 +298,8 @@ std::vector<StartRequest> starts_from_python(const py::list& requests) {
   for (const py::handle request : requests) {
     Reader fields(request.ptr());
     StartRequest start;
-    start.run.workflow = fields.text();
-    start.run.queue = fields.text();
-    start.run.key = fields.text();
-    start.run.fingerprint = fields.unsigned_integer();
-    start.run.input = fields.text();
     start.ticket = fields.unsigned_integer();
+    fields.read(start.run);
     out.push_back(std::move(start));
   }
   return out;

@@ -154,6 +154,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("count_max") = 1, py::arg("with_events") = false)
       .def(
+          "tell",
+          [](Runtime& runtime, RunId run, const std::string& topic, const py::bytes& payload, const std::string& key) {
+            Message message;
+            message.to = run;
+            message.topic = topic;
+            message.key = key;
+            message.payload = payload;
+            raise_unless_ok(without_gil([&] { return runtime.tell(std::move(message)); }));
+          },
+          py::arg("run"), py::arg("topic"), py::arg("payload"), py::arg("key"), py::pos_only())
+      .def(
           "cancel",
           [](Runtime& runtime, RunId run) { raise_unless_ok(without_gil([&] { return runtime.cancel(run); })); },
           py::arg("run"), py::pos_only())

@@ -9,14 +9,20 @@ from typing import Any
 from stepwell._types import RunStatus, run_name
 
 _COLORS = {"succeeded": "#1a7f37", "failed": "#cf222e", "dead": "#cf222e", "cancelled": "#6e7781", "running": "#0969da"}
-_EVENTS = {1: ("recorded", "#1a7f37"), 2: ("failed", "#cf222e"), 3: ("tried, retried", "#9a6700")}
+_EVENTS = {
+    1: ("recorded", "#1a7f37"),
+    2: ("failed", "#cf222e"),
+    3: ("tried, retried", "#9a6700"),
+    4: ("waits", "#6e7781"),
+    5: ("child started", "#6e7781"),
+}
 _EXCERPT_CHARS = 160
 _STEPS_SHOWN = 50
 
 
 def run_card(row: tuple[Any, ...]) -> str:
     """Return the card of one row of `find(with_events=True)`: status, times, result, and each recorded step."""
-    run, status, claims, workflow, _, key, _, result, created_at, finished_at, events = row
+    run, status, claims, workflow, _, key, _, result, created_at, finished_at, events, *_ = row
     name = RunStatus(status).name.lower()
     color = _COLORS.get(name, "#6e7781")
     facts = [f"started {_time(created_at)}"]

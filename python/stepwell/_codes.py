@@ -49,6 +49,21 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "Name a file in a folder that can be written.",
     ),
     "SW-E1014": ("bad concurrency", "At least one at a time is needed.", "Use 1 or more."),
+    "SW-E1015": (
+        "run has ended",
+        "A signal or an order was sent to a run that takes no more of them.",
+        "Look at its result; start a new run if there is more to do.",
+    ),
+    "SW-E1016": (
+        "too many messages",
+        "A run holds 10,000 signals that it has not taken.",
+        "Let the workflow take them, or send fewer.",
+    ),
+    "SW-E1017": (
+        "run over its deadline",
+        "The run did not end within the timeout it was started with.",
+        "Raise the timeout, or look at what it waited for.",
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",
@@ -128,6 +143,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
     "SW-E2003": ("too many inputs", "A workflow takes one input.", "Put the inputs into one dataclass, model or dict."),
     "SW-E2004": ("async step in a plain workflow", "A def workflow cannot await.", "Make the workflow async def."),
     "SW-E2005": ("not a workflow", "The function is not decorated.", "Decorate it with @stepwell.workflow."),
+    "SW-E2006": (
+        "no signal in time",
+        "A wait with a timeout and no default ended without a signal.",
+        "Send it earlier, raise the timeout, or give a default.",
+    ),
     "SW-E2101": (
         "no API key",
         "The provider wants a key and none was found.",

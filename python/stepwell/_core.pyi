@@ -9,12 +9,18 @@ __version__: str
 _Event: TypeAlias = tuple[int, int, str, bytes, int]
 # Request: method, url, headers, body, connect_timeout_ms, total_timeout_ms
 _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
-# Start: workflow, queue, key, fingerprint, input, ticket
-_Start: TypeAlias = tuple[str, str, str, int, bytes, int]
+# New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version
+# Start: ticket, then the members of a new run
+_Start: TypeAlias = tuple[int, str, str, str, int, bytes] | tuple[int, str, str, str, int, bytes, int, int, int, str]
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
-# Row: run, status, claims, workflow, queue, key, input, result, created_at, finished_at, events
-_Row: TypeAlias = tuple[int, int, int, str, str, str, bytes, bytes, int, int, list[_Event] | None]
+# Message: topic, key, at, payload
+_Message: TypeAlias = tuple[str, str, int, bytes]
+# Row: run, status, claims, workflow, queue, key, input, result, created_at, finished_at, events, wake_at, parent,
+# version, messages
+_Row: TypeAlias = tuple[
+    int, int, int, str, str, str, bytes, bytes, int, int, list[_Event] | None, int, int, str, list[_Message]
+]
 
 @final
 class Runtime:
@@ -37,15 +43,19 @@ class Runtime:
     # (2, run, step, attempt)  try again                     (3, run, error)  stop
     # (4, ticket, run, status, payload, is_new)  finished     (5, ticket, answers)  started
     # (6, ticket, failure, status, header lines, body, elapsed_us)  plain request answered
+    # (7, run, is_pausing)  come to rest, or go on after all
     def poll(self, count_max: int, timeout_ms: int, /) -> list[tuple[object, ...]]: ...
     def wake(self, /) -> None: ...
     def open_channel(self, event_fd: int, /) -> int: ...
     def close_channel(self, channel: int, /) -> None: ...
     def take(self, channel: int, count_max: int, /) -> list[tuple[object, ...]]: ...
     # Reports by their first member (ReportKind), each with run and token after it:
-    # (0 | 1, ..., payload)  run succeeded, failed           (2, ..., step, attempt, payload)  step succeeded
+    # (0 | 1, ..., payload)  run succeeded, failed
+    # (2, ..., step, attempt, payload[, new runs])  step succeeded; these begin with its commit
     # (3, ..., step, attempt, error, retryable, retry)  step failed
     # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
+    # (5, ..., step, topic, due_at)  wait                    (6, ..., step, new run)  start a child, wait for its end
+    # (7, ...)  nothing is left to do but wait
     def complete(self, reports: list[tuple[object, ...]], /) -> None: ...
     def record(self, report: tuple[object, ...], /) -> tuple[object, ...]: ...
     def wait(self, run: int, timeout_ms: int, /) -> _Answer: ...
@@ -53,6 +63,7 @@ class Runtime:
     def find(
         self, *, run: int = 0, workflow: str = "", key: str = "", count_max: int = 1, with_events: bool = False
     ) -> list[_Row]: ...
+    def tell(self, run: int, topic: str, payload: bytes, key: str, /) -> None: ...
     def cancel(self, run: int, /) -> None: ...
     def send(self, requests: list[_Request], ticket: int, /) -> None: ...
     def for_test_hand_out(self, count: int, /) -> None: ...

@@ -364,13 +364,13 @@ def start_request(
     """Return a start in the core's form. Raises InputError for a bad key or an input without a JSON form."""
     payload = _codec.encode(value, f"input of workflow {flow.name!r}")
     if key is None:
-        return (flow.name, queue or flow.name, "", 0, payload, ticket)
+        return (ticket, flow.name, queue or flow.name, "", 0, payload)
     if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:
         raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
     canonical = payload
     if b"{" in payload:  # the order of an object's members makes no other request
         canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
-    return (flow.name, queue or flow.name, key, fingerprint_of(canonical), payload, ticket)
+    return (ticket, flow.name, queue or flow.name, key, fingerprint_of(canonical), payload)
 
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -74,7 +74,7 @@ def _retry_core(max_attempts: int, base: Duration, cap: Duration, max_elapsed: D
 
 
 class RunStatus(enum.IntEnum):
-    """Where a run stands; from SUCCEEDED on it never changes again. The numbers are those of the core."""
+    """Where a run stands. SUCCEEDED, FAILED, CANCELLED and DEAD are final. The numbers are those of the core."""
 
     QUEUED = 0
     RUNNING = 1
@@ -82,6 +82,8 @@ class RunStatus(enum.IntEnum):
     FAILED = 3
     CANCELLED = 4
     DEAD = 5
+    WAITING = 6
+    PAUSED = 7
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "stepwell/history.h"
@@ -28,6 +29,12 @@ enum class InputKind : uint8_t {
   kRunFailed,      // payload
   kRunCrashed,     // payload: claimed too often without an end
   kCancelRequested,
+  kTakenUp,         // the run was claimed: what was it told meanwhile?
+  kWaitRequested,   // step, topic (empty: time alone), due_at
+  kChildRequested,  // step, creation
+  kMessage,         // message
+  kTimeDue,         // step: its wait's deadline; empty: the run's
+  kParkRequested,   // the worker has nothing to do but wait
 };
 
 struct Input {
@@ -38,6 +45,12 @@ struct Input {
   std::string step;
   Payload payload;
   RetryPolicy retry;
+  WallMs at = 0;  // the wall time of the input
+  std::string topic;
+  WallMs due_at = -1;  // -1: no deadline
+  std::optional<Creation> creation;
+  std::vector<Creation> creations;  // with kStepSucceeded: what the step sent to queues
+  std::optional<Message> message;
 };
 
 enum class CommandKind : uint8_t {
@@ -47,6 +60,9 @@ enum class CommandKind : uint8_t {
   kStartTimer,  // feed kRetryDue for step after delay_ms
   kReleaseRun,  // the run ended: tell waiters; run_status, payload
   kStopWorker,  // drop the run's activation, cancel its calls
+  kPark,        // the run waits in the store from now on: drop it
+  kPause,       // ok: tell the worker to come to rest and to ask for parking; not ok: to go on after all
+  kWakeAt,      // feed kTimeDue for step at the wall time due_at
 };
 
 struct Command {
@@ -55,6 +71,7 @@ struct Command {
   RunStatus run_status = RunStatus::kRunning;
   int32_t attempt = 1;
   int64_t delay_ms = 0;
+  WallMs due_at = -1;
   std::string step;
   Payload payload;
 };
@@ -64,7 +81,16 @@ struct Decision {
   std::vector<Event> events;
   std::optional<RunEnd> end;
   std::vector<Command> commands;
+  // These are committed with the events.
+  std::optional<Park> park;
+  std::vector<int64_t> taken;
+  std::vector<Message> messages;  // without ids
+  std::vector<Creation> creations;
+  [[nodiscard]] bool is_for_the_store() const { return !events.empty() || end || park || !taken.empty(); }
 };
+
+// A wait shorter than this is sat out in memory.
+inline constexpr int64_t kParkMsMin = 1'000;
 
 class RunMachine {
  public:
@@ -77,7 +103,8 @@ class RunMachine {
 
   // The sequence number that the next event will get.
   [[nodiscard]] int64_t next_seq() const { return next_seq_; }
-  [[nodiscard]] bool is_done() const { return done_; }
+  // Ended or laid aside: it takes no more inputs.
+  [[nodiscard]] bool is_done() const { return done_ || is_parked_; }
 
  private:
   struct StepState {
@@ -86,13 +113,31 @@ class RunMachine {
     bool is_done = false;
     bool is_call = false;
     bool is_waiting = false;  // a retry timer runs
+    bool is_wait = false;     // for a message or a time
     RetryPolicy retry;
+    std::string topic;
+    WallMs due_at = -1;
+    RunId child = 0;
   };
 
   Decision on_success(StepState& step, Input& input);
   Decision on_failure(StepState& step, Input& input, int64_t now_ms);
   Decision on_call(StepState& step, Input& input, int64_t now_ms);
   Decision on_end(Input& input);
+  void tell_family(Decision& decision, const RunEnd& end) const;
+  Decision on_taken_up(Input& input);
+  Decision on_wait(StepState& step, Input& input);
+  Decision on_child(StepState& step, Input& input);
+  Decision on_message(Input& input);
+  Decision on_time(Input& input);
+  Decision on_park(const Input& input);
+  // Answers the wait with the oldest message of its topic, or with its deadline, or leaves it.
+  void try_to_answer(Decision& decision, StepState& step, const std::string& name, WallMs at);
+  void answer_wait(Decision& decision, StepState& step, const std::string& name, bool ok, Payload payload);
+  void take_orders(Decision& decision);
+  void take_pause(Decision& decision);
+  Decision& lay_aside(Decision& decision, WallMs wake_at);
+  [[nodiscard]] Decision timed_out(Input& input);
   void record(Decision& decision, EventKind kind, const Input& input);
   [[nodiscard]] Status refuse(const Input& input, const std::string& why) const;
 
@@ -100,6 +145,13 @@ class RunMachine {
   uint64_t random_state_;
   int64_t next_seq_ = 0;
   bool done_ = false;
+  bool is_parked_ = false;
+  int64_t pause_id_ = 0;  // the message "pause" that stands; 0: none
+  WallMs deadline_at_ = -1;
+  RunId parent_ = 0;
+  std::string parent_step_;
+  std::vector<Message> inbox_;  // not yet taken, oldest first
+  std::unordered_set<int64_t> met_messages_;
   std::unordered_map<std::string, StepState> steps_;
 };
 

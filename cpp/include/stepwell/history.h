@@ -17,6 +17,18 @@ enum class EventKind : uint8_t {
   kStepSucceeded = 1,      // payload: the value
   kStepFailed = 2,         // payload: the error, after the last attempt
   kStepAttemptFailed = 3,  // payload: the error; another attempt follows
+  kTimerSet = 4,           // a wait with a deadline began; payload: the wall time it is due, in decimal
+  kChildStarted = 5,       // payload: the child's run id, in decimal
+};
+
+// What somebody outside tells a run: a signal, a child's end, a request to cancel or pause. Kept until a wait takes it.
+struct Message {
+  int64_t id = 0;     // unique in the store and growing: the order in which a run takes them
+  RunId to = 0;       // the run
+  std::string topic;  // "signal:NAME", "child:STEP", "cancel", "pause", "resume"
+  std::string key;    // not empty: a second message with it, to this run and topic, is dropped
+  Payload payload;
+  WallMs at = 0;
 };
 
 struct Event {
@@ -41,11 +53,18 @@ struct RunRow {
   Payload result;  // the value, or the error once failed
   WallMs created_at = 0;
   WallMs finished_at = 0;
+  int32_t priority = 0;     // smaller runs first
+  WallMs wake_at = -1;      // kWaiting: when it goes on by itself; -1: only a message wakes it
+  WallMs deadline_at = -1;  // it is ended as failed then; -1: none
+  RunId parent = 0;         // told of its end with a message "child:STEP"; 0: none
+  std::string parent_step;
+  std::string version;  // of the code that it was started with
 };
 
 struct RunHistory {
   RunRow row;
   std::vector<Event> events;
+  std::vector<Message> messages;  // not yet taken, oldest first
 };
 
 }  // namespace stepwell

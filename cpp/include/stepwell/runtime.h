@@ -57,6 +57,8 @@ enum class ItemKind : uint8_t {
   kRunFinished = 4,  // ticket, run, run_status, payload; ok: it ended now, not before it was asked for
   kStarted = 5,      // ticket of start_async: answers
   kHttp = 6,         // ticket of send: outcome
+  kPause = 7,        // run; ok: begin no further step, and report kPark when all that is under way has been answered;
+                     // not ok: go on after all
 };
 
 struct Item {
@@ -81,6 +83,9 @@ enum class ReportKind : uint8_t {
   kStepSucceeded = 2,  // run, step, attempt, payload
   kStepFailed = 3,     // run, step, attempt, payload (error), retryable, retry
   kCall = 4,           // run, step, call
+  kWait = 5,           // run, step, topic, due_at: wait for a message of that topic, for a time, or for either
+  kChild = 6,          // run, step, child: start a run and wait for its end
+  kPark = 7,           // run: nothing is left to do but wait; it may be laid aside (kStop follows) or not
 };
 
 struct Report {
@@ -93,6 +98,10 @@ struct Report {
   Payload payload;
   RetryPolicy retry;
   std::unique_ptr<CallSpec> call;
+  std::string topic;
+  WallMs due_at = -1;
+  std::unique_ptr<NewRun> child;
+  std::vector<NewRun> sent;  // with kStepSucceeded: runs that begin with the step's commit, or not at all
   // Set: the answer goes here, on the loop thread, and not out as an item. Destroyed unused when there will be none.
   MoveFunction<void(Item)> answer;
 };
@@ -140,6 +149,8 @@ class Runtime {
   virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
+  // Tells a run something from outside (see Message; id and at are set here). Durable when it returns. Waits.
+  virtual Status tell(Message message) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.
   virtual Status cancel(RunId run) = 0;
   // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket +

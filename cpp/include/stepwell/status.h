@@ -41,6 +41,9 @@ inline constexpr ErrorCode kRunNotFound = 1005;
 inline constexpr ErrorCode kRunCancelled = 1006;
 inline constexpr ErrorCode kFenced = 1007;
 inline constexpr ErrorCode kRunCrashed = 1008;
+inline constexpr ErrorCode kRunEnded = 1015;
+inline constexpr ErrorCode kInboxFull = 1016;
+inline constexpr ErrorCode kRunTimeout = 1017;
 inline constexpr ErrorCode kStoreLocked = 1101;
 inline constexpr ErrorCode kStoreOpen = 1102;
 inline constexpr ErrorCode kStoreSchema = 1103;
@@ -58,6 +61,7 @@ inline constexpr ErrorCode kHttpStatus = 1307;  // an answer that the judge call
 inline constexpr ErrorCode kHttpBody = 1308;    // a body that is not what was asked for (HTML, cut JSON)
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
+inline constexpr ErrorCode kSignalTimeout = 2006;
 }  // namespace code
 
 class [[nodiscard]] Status {

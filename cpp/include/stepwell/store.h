@@ -1,4 +1,4 @@
-// The store: where runs and their histories are kept. Eight functions; a transition is data, not SQL.
+// The store: where runs and their histories are kept. Eleven functions; a transition is data, not SQL.
 //
 // MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects
 // faults). Every function is called on the loop thread and returns at once; its completion arrives later on the loop
@@ -34,6 +34,26 @@ struct NewRun {
   Payload input;
   // Not 0: the run is created already leased by this owner (token 1), saving the claim.
   OwnerId claimed_by = 0;
+  int32_t priority = 0;
+  WallMs wake_at = -1;  // not before then: the run is created waiting
+  WallMs deadline_at = -1;
+  RunId parent = 0;
+  std::string parent_step;
+  std::string version;
+};
+
+// A run that a step brings into being; both are kept or neither. A key that is known makes it nothing.
+struct Creation {
+  RunId run = 0;
+  NewRun request;
+};
+
+// Leaves the lease and memory. Unless somebody has sent a message that the run's driver did not know of: then the run
+// is queued again at once.
+struct Park {
+  WallMs wake_at = -1;
+  int64_t message_count_known = 0;  // not yet taken ones
+  bool is_paused = false;           // only a message "resume" or "cancel" wakes it
 };
 
 struct RunEnd {
@@ -52,7 +72,14 @@ struct Transition {
   std::vector<Event> events;
   std::optional<RunEnd> end;
   bool release = false;  // give the lease back: the run is queued again
+  std::optional<Park> park;
+  std::vector<int64_t> taken;       // ids of messages to this run that its events answer
+  std::vector<Message> messages;    // to other runs; those that have ended take none
+  std::vector<Creation> creations;  // children, and what the step sent to queues
   std::unique_ptr<NewRun> create;
+  // Instead of all that: a message from outside to `run`, which needs no lease. kNotFound for an unknown run,
+  // kConflict for one that has ended, kBusy when it has too many. A known key is answered ok.
+  std::unique_ptr<Message> message;
 };
 
 // One answer a transition. For a keyed creation that met an existing run with the same fingerprint, `attached` holds
@@ -60,6 +87,7 @@ struct Transition {
 struct CommitAnswer {
   Status status;
   std::unique_ptr<RunRow> attached;
+  bool is_known = false;  // the message's key had been used: this one was dropped
 };
 
 struct ClaimRequest {
@@ -78,10 +106,17 @@ struct FindRequest {
   bool with_events = false;
 };
 
+struct DueAnswer {
+  int64_t queued_count = 0;  // waiting runs that are queued now
+  WallMs next_at = -1;       // when the next one is due; -1: none has a time
+};
+
 using CommitDone = MoveFunction<void(std::vector<CommitAnswer>)>;
 using ClaimDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
 using StatusDone = MoveFunction<void(Status)>;
 using FindDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
+using DueDone = MoveFunction<void(Result<DueAnswer>)>;
+using MessagesDone = MoveFunction<void(Result<std::vector<Message>>)>;
 
 class Store {
  public:
@@ -89,17 +124,22 @@ class Store {
 
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
-  // Leases up to count_max queued runs (oldest first) and runs whose lease ended, with their events: token + 1, claims
-  // + 1.
+  // Leases up to count_max queued runs (by priority, oldest first) and runs whose lease ended, with their events and
+  // the messages that they have not taken: token + 1, claims + 1.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
-  // One run with its events; kNotFound when there is none.
+  // Queues up to count_max waiting runs whose time has come by `now`.
+  virtual void due(WallMs now, int64_t count_max, DueDone done) = 0;
+  // The messages not yet taken by runs that `owner` leases, for stores that several engines share.
+  virtual void messages(OwnerId owner, MessagesDone done) = 0;
+  // One run with its events and messages; kNotFound when there is none.
   virtual void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) = 0;
   // Extends every lease of `owner` to `until`.
   virtual void renew(OwnerId owner, WallMs until, StatusDone done) = 0;
   // Queued runs of `queue`, for depth and wake-up.
   virtual void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) = 0;
   virtual void find(FindRequest request, FindDone done) = 0;
-  // `changed` runs on the loop thread when another process may have queued work. Stores of one process never call it.
+  // `changed` runs on the loop thread when another engine may have queued work or sent a message. Stores of one engine
+  // never call it.
   virtual void watch(MoveFunction<void()> changed) = 0;
   // Finishes what was accepted, then completes; later calls answer kClosed.
   virtual void close(StatusDone done) = 0;

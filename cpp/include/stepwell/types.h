@@ -25,16 +25,18 @@ using LeaseToken = int64_t;
 // One running engine. Random, so that a restored backup cannot revive an old owner.
 using OwnerId = int64_t;
 
-// Where a run stands. Everything from kSucceeded on is final and never changes again.
+// Where a run stands. The numbers are stored; they never change their meaning. A final one never changes again.
 enum class RunStatus : uint8_t {
   kQueued = 0,     // accepted, waits for a worker
   kRunning = 1,    // leased
-  kSucceeded = 2,  // result holds the answer
-  kFailed = 3,     // error says why
-  kCancelled = 4,
-  kDead = 5,  // gave up after too many crashes; kept for replay
+  kSucceeded = 2,  // final: result holds the answer
+  kFailed = 3,     // final: error says why
+  kCancelled = 4,  // final
+  kDead = 5,       // final: gave up after too many crashes; kept for replay
+  kWaiting = 6,    // parked in the store until its wake time or a message, in nobody's memory
+  kPaused = 7,     // held until somebody resumes it
 };
-inline bool is_final(RunStatus status) { return status >= RunStatus::kSucceeded; }
+inline bool is_final(RunStatus status) { return status >= RunStatus::kSucceeded && status <= RunStatus::kDead; }
 
 // When a failed attempt may be tried again. Full jitter: the delay is drawn from [0, min(cap, base * 2^n)].
 // (AWS Architecture Blog, "Exponential Backoff And Jitter".)
@@ -52,7 +54,8 @@ struct Limits {
   int64_t inbox_count_max = 1 << 17;     // messages waiting for the loop thread
   int64_t outbox_count_max = 1 << 17;    // tasks and answers waiting for Python
   int64_t steps_per_run_max = 100'000;
-  int32_t crashes_max = 10;  // a run that was claimed this often without finishing is dead-lettered
+  int64_t messages_per_run_max = 10'000;  // sent to a run and not yet taken by it
+  int32_t crashes_max = 10;               // a run that was claimed this often without finishing is dead-lettered
 };
 
 }  // namespace stepwell

@@ -45,22 +45,35 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
     : run_(history.row.run),
       random_state_(seed),
       next_seq_(history.row.event_count),
-      done_(is_final(history.row.status)) {
+      done_(is_final(history.row.status)),
+      deadline_at_(history.row.deadline_at),
+      parent_(history.row.parent),
+      parent_step_(history.row.parent_step),
+      inbox_(history.messages) {
+  for (const Message& message : inbox_) met_messages_.insert(message.id);
   for (const Event& event : history.events) {
     StepState& step = steps_[event.step];
     step.attempt = event.attempt;
-    if (event.kind == EventKind::kStepAttemptFailed) {
-      ++step.attempt;
-    } else {
-      step.is_done = true;
+    switch (event.kind) {
+      case EventKind::kStepAttemptFailed:
+        ++step.attempt;
+        break;
+      case EventKind::kTimerSet:
+        step.due_at = std::stoll(event.payload);
+        break;
+      case EventKind::kChildStarted:
+        step.child = std::stoll(event.payload);
+        break;
+      default:
+        step.is_done = true;
     }
   }
 }
 
 Decision RunMachine::decide(Input input, int64_t now_ms) {
-  if (done_) {
+  if (is_done()) {
     Decision late;
-    late.status = refuse(input, "the run has ended");
+    late.status = refuse(input, is_parked_ ? "the run waits in the store" : "the run has ended");
     return late;
   }
   switch (input.kind) {
@@ -69,6 +82,14 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
     case InputKind::kRunCrashed:
     case InputKind::kCancelRequested:
       return on_end(input);
+    case InputKind::kTakenUp:
+      return on_taken_up(input);
+    case InputKind::kMessage:
+      return on_message(input);
+    case InputKind::kTimeDue:
+      return on_time(input);
+    case InputKind::kParkRequested:
+      return on_park(input);
     default:
       break;
   }
@@ -89,6 +110,10 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
       return on_failure(step, input, now_ms);
     case InputKind::kCallRequested:
       return on_call(step, input, now_ms);
+    case InputKind::kWaitRequested:
+      return on_wait(step, input);
+    case InputKind::kChildRequested:
+      return on_child(step, input);
     default:  // kRetryDue
       if (!step.is_waiting) {
         decision.status = refuse(input, "no retry is due for step \"" + input.step + "\"");
@@ -105,6 +130,7 @@ Decision RunMachine::on_success(StepState& step, Input& input) {
   Decision decision;
   step.is_done = true;
   record(decision, EventKind::kStepSucceeded, input);
+  decision.creations = std::move(input.creations);
   decision.commands.push_back(answer(input.step, input.attempt, true, std::move(input.payload)));
   return decision;
 }
@@ -154,12 +180,29 @@ Decision RunMachine::on_end(Input& input) {
     decision.commands.push_back(attempt_command(CommandKind::kStopWorker, {}, 1));
   }
   end.payload = input.payload;
+  tell_family(decision, end);
   Command release = attempt_command(CommandKind::kReleaseRun, {}, 1);
   release.run_status = end.status;
   release.payload = std::move(input.payload);
   decision.end = std::move(end);
   decision.commands.push_back(std::move(release));
   return decision;
+}
+
+// Its parent hears how it ended; children that still run are not wanted any more.
+void RunMachine::tell_family(Decision& decision, const RunEnd& end) const {
+  if (parent_ != 0) {
+    Message& message = decision.messages.emplace_back();
+    message.to = parent_;
+    message.topic = "child:" + parent_step_;
+    message.payload = static_cast<char>('0' + static_cast<int>(end.status)) + end.payload;
+  }
+  for (const auto& [name, step] : steps_) {
+    if (step.child == 0 || step.is_done) continue;
+    Message& message = decision.messages.emplace_back();
+    message.to = step.child;
+    message.topic = "cancel";
+  }
 }
 
 void RunMachine::record(Decision& decision, EventKind kind, const Input& input) {

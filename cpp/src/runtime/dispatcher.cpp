@@ -49,8 +49,10 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       queue->has_backlog = true;
       claim_more(*queue);
     }
+    look_for_messages();
   });
   renew();
+  look_for_due();
 }
 
 Dispatcher::~Dispatcher() {
@@ -104,7 +106,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
     const auto served = queues_.find(run.queue);
     if (served != queues_.end() && !is_closing_) {
       Queue& queue = *served->second;
-      if (!queue.has_backlog && !queue.is_claiming && queue.in_flight < queue.in_flight_max) {
+      if (run.wake_at < 0 && !queue.has_backlog && !queue.is_claiming && queue.in_flight < queue.in_flight_max) {
         // Nobody waits in line: hand the run straight to the worker and save the claim's commit.
         run.claimed_by = options_.owner;
         continuation.claimed_for = &queue;
@@ -112,6 +114,9 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.queue = run.queue;
         continuation.start->run.key = run.key;
         continuation.start->run.input = run.input;
+        continuation.start->run.priority = run.priority;
+        continuation.start->run.deadline_at = run.deadline_at;
+        continuation.start->run.version = run.version;
         ++queue.in_flight;
       } else {
         queue.has_backlog = true;
@@ -120,6 +125,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
     Transition transition;
     transition.run = continuation.run = next_run_id();
     transition.at = now;
+    continuation.wake_at = run.wake_at;
     transition.create = std::make_unique<NewRun>(std::move(run));
     transitions_.push_back(std::move(transition));
     continuations_.push_back(std::move(continuation));
@@ -136,6 +142,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
   if (is_new) {
     ++counters_.runs_started;
     if (ticket != 0) waiters_[out.run].push_back(Waiter{ticket, {}});
+    wake_by(continuation.wake_at);
   } else if (answer.attached) {
     out.attached = true;
     out.run = answer.attached->run;
@@ -156,6 +163,9 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.workflow = std::move(continuation.start->run.workflow);
       history.row.key = std::move(continuation.start->run.key);
       history.row.input = std::move(continuation.start->run.input);
+      history.row.priority = continuation.start->run.priority;
+      history.row.deadline_at = continuation.start->run.deadline_at;
+      history.row.version = std::move(continuation.start->run.version);
       activate(*continuation.claimed_for, std::move(history));
     } else {
       --continuation.claimed_for->in_flight;
@@ -203,6 +213,7 @@ void Dispatcher::on_report(Report& report) {
       break;
     case ReportKind::kStepSucceeded:
       input.kind = too_large ? InputKind::kStepFailed : InputKind::kStepSucceeded;
+      for (NewRun& sent : report.sent) input.creations.push_back({next_run_id(), std::move(sent)});
       break;
     case ReportKind::kStepFailed:
       input.kind = InputKind::kStepFailed;
@@ -215,19 +226,32 @@ void Dispatcher::on_report(Report& report) {
       if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
       break;
     }
+    case ReportKind::kWait:
+      input.kind = InputKind::kWaitRequested;
+      input.topic = std::move(report.topic);
+      input.due_at = report.due_at;
+      break;
+    case ReportKind::kChild:
+      input.kind = InputKind::kChildRequested;
+      input.creation = Creation{next_run_id(), std::move(*report.child)};
+      break;
+    case ReportKind::kPark:
+      input.kind = InputKind::kParkRequested;
+      break;
   }
   feed(report.run, active, std::move(input));
 }
 
 void Dispatcher::feed(RunId run, Active& active, Input input) {
   const int64_t first_seq = active.machine.next_seq();
+  input.at = loop_.wall_ms();
+  const WallMs now = input.at;
   Decision decision = active.machine.decide(std::move(input), loop_.now_ms());
   if (!decision.status.is_ok()) return;  // a duplicate: what counts is recorded
-  if (decision.events.empty() && !decision.end) {
+  if (!decision.is_for_the_store()) {
     for (Command& command : decision.commands) act_on(run, active, command);
     return;
   }
-  const WallMs now = loop_.wall_ms();
   for (Event& event : decision.events) event.at = now;
   Transition transition;
   transition.run = run;
@@ -236,11 +260,27 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   transition.at = now;
   transition.events = std::move(decision.events);
   transition.end = std::move(decision.end);
-  if (transition.end) --active.queue->in_flight;  // the worker is free for the next claim, which joins this commit
+  transition.park = decision.park;
+  transition.taken = std::move(decision.taken);
+  transition.creations = std::move(decision.creations);
+  transition.messages = std::move(decision.messages);
+  for (Message& message : transition.messages) {
+    message.id = next_run_id();
+    message.at = now;
+  }
+  if (transition.end || transition.park)
+    --active.queue->in_flight;  // the worker is free for the next claim, which joins
   Continuation continuation;
   continuation.run = run;
   continuation.token = active.token;
   continuation.commands = std::move(decision.commands);
+  continuation.messages = transition.messages;
+  continuation.queues_runs = !transition.creations.empty();
+  continuation.wake_at = transition.park ? transition.park->wake_at : -1;
+  for (const Creation& creation : transition.creations) {
+    const WallMs at = creation.request.wake_at;
+    if (at >= 0 && (continuation.wake_at < 0 || at < continuation.wake_at)) continuation.wake_at = at;
+  }
   transitions_.push_back(std::move(transition));
   continuations_.push_back(std::move(continuation));
 }
@@ -275,9 +315,13 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
     if (continuation.start) {
       on_started(continuation, answers[i]);
     } else if (continuation.done) {
+      if (answers[i].status.is_ok() && !answers[i].is_known) pass_on(continuation.messages);
       continuation.done(answers[i].status);
     } else if (answers[i].status.is_ok()) {
       act(continuation.run, continuation);
+      wake_by(continuation.wake_at);
+      if (continuation.queues_runs) look_everywhere();
+      pass_on(continuation.messages);
     } else {
       on_lost(continuation, answers[i].status);
     }
@@ -309,6 +353,13 @@ void Dispatcher::act(RunId run, Continuation& continuation) {
       ++(ok ? counters_.runs_succeeded : counters_.runs_failed);
       release_run(run, command.run_status, command.payload);
       drop(run);
+      return;
+    } else if (command.kind == CommandKind::kPark) {
+      // The store may have queued it again at once: it had been told something.
+      found->second->queue->has_backlog = true;
+      stop(run, *found->second, {});
+      drop(run);
+      look_everywhere();
       return;
     } else {
       act_on(run, *found->second, command);
@@ -343,7 +394,30 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
           }));
       return;
     }
+    case CommandKind::kWakeAt:
+      active.timers.push_back(loop_.after(std::max<int64_t>(command.due_at - loop_.wall_ms(), 0),
+                                          [this, self = self_, run, token = active.token, step = command.step] {
+                                            const auto found = *self == nullptr ? active_.end() : active_.find(run);
+                                            if (*self == nullptr || found == active_.end() ||
+                                                found->second->token != token)
+                                              return;
+                                            Input due;
+                                            due.kind = InputKind::kTimeDue;
+                                            due.step = step;
+                                            feed(run, *found->second, std::move(due));
+                                            schedule_flush();
+                                          }));
+      return;
+    case CommandKind::kPause: {
+      Item& item = items_.emplace_back();
+      item.kind = ItemKind::kPause;
+      item.channel = active.queue->channel;
+      item.run = run;
+      item.ok = command.ok;
+      return;
+    }
     case CommandKind::kReleaseRun:
+    case CommandKind::kPark:
     case CommandKind::kStopWorker:
       STEPWELL_CHECK(false, "an end is committed before it acts");
   }

@@ -44,6 +44,7 @@ class Dispatcher {
   void report(std::vector<Report> reports);
   void wait(RunId run, WaitDone done);
   void cancel(RunId run, StatusDone done);
+  void tell(Message message, StatusDone done);
   void send(std::vector<HttpRequest> requests, uint64_t ticket);
   // Stops claiming, gives the leases back and completes when all of that is committed.
   void release_all(StatusDone done);
@@ -83,6 +84,9 @@ class Dispatcher {
     std::shared_ptr<StartBatch> batch;
     Queue* claimed_for = nullptr;
     StatusDone done;
+    std::vector<Message> messages;  // what other runs of this engine are told after the commit
+    bool queues_runs = false;       // creations
+    WallMs wake_at = -1;            // of a run that was laid aside
   };
 
   void feed(RunId run, Active& active, Input input);
@@ -103,6 +107,12 @@ class Dispatcher {
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void renew();
+  void pass_on(std::vector<Message>& messages);
+  void look_for_messages();
+  void look_everywhere();
+  // The one timer for all runs that wait in the store.
+  void wake_by(WallMs at);
+  void look_for_due();
   void schedule_flush();
   void flush();
   RunId next_run_id();
@@ -123,6 +133,9 @@ class Dispatcher {
   std::vector<Item> items_;
   bool is_flush_scheduled_ = false;
   bool is_closing_ = false;
+  WallMs wake_at_ = -1;
+  TimerId wake_timer_ = 0;
+  bool is_looking_for_due_ = false;
   uint64_t random_state_;
   RunId last_run_id_ = 0;
   Counters counters_;

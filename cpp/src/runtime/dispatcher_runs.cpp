@@ -83,6 +83,10 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
     feed(run, kept, std::move(end));
     return;
   }
+  Input taken_up;
+  taken_up.kind = InputKind::kTakenUp;
+  feed(run, kept, std::move(taken_up));
+  if (kept.machine.is_done()) return;  // it was cancelled or paused meanwhile
   Item& out = items_.emplace_back();
   out.kind = ItemKind::kActivate;
   out.channel = queue.channel;
@@ -148,8 +152,14 @@ void Dispatcher::cancel(RunId run, StatusDone done) {
     transition.at = loop_.wall_ms();
     Payload payload = decision.commands.back().payload;
     transition.end = std::move(decision.end);
+    transition.messages = std::move(decision.messages);
+    for (Message& message : transition.messages) {
+      message.id = next_run_id();
+      message.at = transition.at;
+    }
     Continuation continuation;
     continuation.run = run;
+    continuation.messages = transition.messages;
     continuation.done = [this, run, payload = std::move(payload), done = std::move(done)](Status status) mutable {
       if (status.is_ok()) release_run(run, RunStatus::kCancelled, payload);
       done(std::move(status));
@@ -188,10 +198,8 @@ void Dispatcher::renew() {
   loop_.after(options_.lease_ms / 3, [this, self = self_] {
     if (*self == nullptr || is_closing_) return;
     if (!active_.empty()) store_.renew(options_.owner, loop_.wall_ms() + options_.lease_ms, [](const Status&) {});
-    for (auto& [name, queue] : queues_) {
-      queue->has_backlog = true;  // leases of others may have ended
-      claim_more(*queue);
-    }
+    look_everywhere();  // leases of others may have ended
+    look_for_due();     // the wall clock may have jumped
     renew();
   });
 }

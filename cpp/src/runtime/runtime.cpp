@@ -224,6 +224,15 @@ class RuntimeDoor final : public Runtime {
     return std::move(taken.front());
   }
 
+  Status tell(Message message) override {
+    Reply<Status> reply;
+    STEPWELL_TRY(admit(1, [this, message = std::move(message), send = reply.sender()]() mutable {
+      dispatcher_->tell(std::move(message), send);
+    }));
+    auto taken = reply.take(-1);
+    return taken.empty() ? closed_status() : taken.front();
+  }
+
   Status cancel(RunId run) override {
     Reply<Status> reply;
     STEPWELL_TRY(admit(1, [this, run, send = reply.sender()] { dispatcher_->cancel(run, send); }));

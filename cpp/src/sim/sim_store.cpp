@@ -64,6 +64,20 @@ void SimStore::renew(OwnerId owner, WallMs until, StatusDone done) {
   });
 }
 
+void SimStore::due(WallMs now, int64_t count_max, DueDone done) {
+  enqueue([this, now, count_max, done = std::move(done)]() mutable {
+    return MoveFunction<void()>(
+        [answer = table_->due(now, count_max), done = std::move(done)]() mutable { done(answer); });
+  });
+}
+
+void SimStore::messages(OwnerId owner, MessagesDone done) {
+  enqueue([this, owner, done = std::move(done)]() mutable {
+    return MoveFunction<void()>(
+        [found = table_->messages(owner), done = std::move(done)]() mutable { done(std::move(found)); });
+  });
+}
+
 void SimStore::depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) {
   enqueue([this, queue, done = std::move(done)]() mutable {
     return MoveFunction<void()>([count = table_->depth(queue), done = std::move(done)]() mutable { done(count); });

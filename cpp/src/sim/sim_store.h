@@ -25,6 +25,8 @@ class SimStore final : public Store {
   void claim(ClaimRequest request, ClaimDone done) override;
   void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) override;
   void renew(OwnerId owner, WallMs until, StatusDone done) override;
+  void due(WallMs now, int64_t count_max, DueDone done) override;
+  void messages(OwnerId owner, MessagesDone done) override;
   void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override;
   void find(FindRequest request, FindDone done) override;
   void watch(MoveFunction<void()> changed) override;

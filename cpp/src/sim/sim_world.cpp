@@ -1,6 +1,7 @@
 #include "sim/sim_world.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 namespace stepwell::sim {
@@ -13,15 +14,31 @@ constexpr int64_t kBreakMs = 60'000;
 constexpr int64_t kHealMs = int64_t{2} * 3'600'000;
 constexpr const char* kQueue = "scripts";
 
-// A scripted workflow is read off its input, "N:seed": N steps, each a local one or a call, chosen by the seed's bits.
+constexpr int64_t kSleepMsMax = 20'000;
+constexpr const char* kChildInput = "2:0:0";
+
+// A scripted workflow is read off its input, "N:S:W": N steps; where W has a bit it waits, where S has one it calls.
 int step_count(const std::string& input) { return input[0] - '0'; }
-bool is_call(const std::string& input, int index) { return ((input[2] - '0') >> (index % 4) & 1) != 0; }
+bool has_bit(char digit, int index) { return ((digit - '0') >> (index % 4) & 1) != 0; }
+StepKind kind_of(const std::string& input, int index) {
+  constexpr StepKind kWaits[] = {StepKind::kSleep, StepKind::kSignal, StepKind::kChild};
+  if (has_bit(input[4], index)) return kWaits[(input[4] - '0' + index) % 3];
+  return has_bit(input[2], index) ? StepKind::kCall : StepKind::kLocal;
+}
 std::string step_name(const std::string& input, int index) {
-  return (is_call(input, index) ? "call#" : "step#") + std::to_string(index);
+  constexpr const char* kNames[] = {"step#", "call#", "sleep#", "signal#", "child#"};
+  return kNames[static_cast<int>(kind_of(input, index))] + std::to_string(index);
+}
+std::string input_of(int64_t one, int64_t two, int64_t three) {
+  return std::to_string(one % 6) + ":" + std::to_string(two % 10) + ":" + std::to_string(three % 10);
 }
 std::string url_of(RunId run, const std::string& step) { return "http://sim/" + std::to_string(run) + "/" + step; }
+std::string expected_result(RunId run, const std::string& input);
 std::string value_of(RunId run, const std::string& step) {
-  return step.starts_with("call") ? SimServer::body_for(url_of(run, step)) : "value of " + step;
+  if (step.starts_with("call")) return SimServer::body_for(url_of(run, step));
+  if (step.starts_with("sleep")) return "null";
+  if (step.starts_with("child")) return expected_result(0, kChildInput);
+  return "value of " + step;
 }
 
 std::string expected_result(RunId run, const std::string& input) {
@@ -30,10 +47,13 @@ std::string expected_result(RunId run, const std::string& input) {
   return all;
 }
 
+bool is_end(const Event& event) {
+  return event.kind == EventKind::kStepSucceeded || event.kind == EventKind::kStepFailed;
+}
+
 const Event* final_event(const std::vector<Event>& events, const std::string& step) {
-  const auto found = std::find_if(events.begin(), events.end(), [&](const Event& event) {
-    return event.step == step && event.kind != EventKind::kStepAttemptFailed;
-  });
+  const auto found = std::find_if(events.begin(), events.end(),
+                                  [&](const Event& event) { return event.step == step && is_end(event); });
   return found == events.end() ? nullptr : &*found;
 }
 
@@ -53,6 +73,8 @@ struct SimWorld::Script {
   std::string input;
   LeaseToken token = 0;
   int next = 0;
+  bool is_pausing = false;
+  bool is_busy = false;  // a step is under way
   std::map<std::string, std::string> values;
 };
 
@@ -73,7 +95,8 @@ struct SimWorld::Engine {
   SimStore store;
   SimHttp http;
   std::map<RunId, Script> scripts;
-  int64_t worker_free_at = 0;  // batches are worked off in order
+  int64_t worker_free_at = 0;
+  std::deque<std::vector<Item>> batches;  // worked off in order
   detail::Dispatcher dispatcher;
 };
 
@@ -118,16 +141,18 @@ void SimWorld::start_some() {
   for (StartRequest& request : requests) {
     request.run.workflow = "script";
     request.run.queue = kQueue;
-    std::string input = std::to_string(clock_.draw(6)) + ":" + std::to_string(clock_.draw(9));
+    std::string input = input_of(clock_.draw(5), clock_.draw(9), clock_.chance(50) ? clock_.draw(9) : 0);
     if (clock_.chance(50)) {
       // Some keys come back, as a client does that lost its answer; the input follows from the key.
       const bool is_repeat = next_key_ > 0 && clock_.chance(40);
       const int key = is_repeat ? static_cast<int>(clock_.draw(next_key_ - 1)) : next_key_++;
       request.run.key = "k" + std::to_string(key);
-      input = std::to_string(key % 6) + ":" + std::to_string(key % 10);
+      input = input_of(key, key, key / 2);
     }
     request.run.fingerprint = std::hash<std::string>{}(input);
     request.run.input = input;
+    request.run.priority = static_cast<int32_t>(clock_.draw(2)) - 1;
+    if (clock_.chance(20)) request.run.wake_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
     request.ticket = next_ticket_++;
     inputs.push_back(input);
   }
@@ -138,7 +163,7 @@ void SimWorld::start_some() {
     for (size_t i = 0; i < answers.size(); ++i) {
       if (!answers[i].status.is_ok()) return fail("start refused: " + answers[i].status.to_string());
       const RunId run = answers[i].run;
-      accepted_[run].input = inputs[i];
+      accept(run, inputs[i]);
       tickets_[asked[i].second] = run;
       if (asked[i].first.empty()) continue;
       const auto [known, is_new] = keys_.emplace(asked[i].first, run);
@@ -147,7 +172,47 @@ void SimWorld::start_some() {
   });
 }
 
+void SimWorld::accept(RunId run, const std::string& input) {
+  if (accepted_.contains(run)) return;
+  accepted_[run].input = input;
+  for (int i = 0; i < step_count(input); ++i) {
+    if (kind_of(input, i) == StepKind::kSignal) untold_.push_back({run, step_name(input, i)});
+  }
+}
+
+// Somebody outside tells a run something through one of the engines, until it is acknowledged, and sometimes once more.
+void SimWorld::tell_one() {
+  if (untold_.empty()) return;
+  const auto index = static_cast<size_t>(clock_.draw(static_cast<int64_t>(untold_.size()) - 1));
+  const Untold told = untold_[index];
+  Message message;
+  message.to = told.run;
+  const bool is_signal = told.step.starts_with("signal");
+  message.topic = is_signal ? "signal:" + told.step : told.step;
+  if (is_signal) message.key = "once";
+  message.payload = value_of(told.run, told.step);
+  Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
+  engine.dispatcher.tell(std::move(message), [this, told](const Status& status) {
+    if (!status.is_ok() && status.kind() != StatusKind::kConflict) return fail("told in vain: " + status.to_string());
+    if (clock_.chance(20)) return;  // the answer was lost
+    std::erase_if(untold_, [&told](const Untold& each) { return each.run == told.run && each.step == told.step; });
+  });
+}
+
+void SimWorld::pause_one() {
+  auto run = accepted_.begin();
+  std::advance(run, clock_.draw(static_cast<int64_t>(accepted_.size()) - 1));
+  Message message;
+  message.to = run->first;
+  message.topic = "pause";
+  Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
+  engine.dispatcher.tell(std::move(message), [](const Status&) {});
+  untold_.push_back({run->first, "resume"});
+}
+
 void SimWorld::break_something() {
+  for (int64_t left = clock_.draw(3); left > 0; --left) tell_one();
+  if (!accepted_.empty() && clock_.chance(10)) pause_one();
   Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
   if (clock_.chance(25)) {
     ++report_.crashes;
@@ -187,6 +252,12 @@ void SimWorld::heal_and_demand_progress() {
   };
   while (clock_.now_ms() < end && report_.violation.empty()) {
     if (std::none_of(accepted_.begin(), accepted_.end(), is_unfinished)) return;
+    for (size_t left = untold_.size(); left > 0; --left) tell_one();
+    for (const auto& [run, accepted] : accepted_) {
+      const auto found = table_->load(run);
+      // A pause may have been slower than the resume that followed it.
+      if (found && found->row.status == RunStatus::kPaused) untold_.push_back({run, "resume"});
+    }
     const int64_t until = clock_.now_ms() + 1'000;
     while (clock_.step(until) && report_.violation.empty()) {
     }
@@ -194,13 +265,28 @@ void SimWorld::heal_and_demand_progress() {
   const auto stuck = std::find_if(accepted_.begin(), accepted_.end(), is_unfinished);
   if (stuck == accepted_.end()) return;
   const auto found = table_->load(stuck->first);
-  fail("run " + run_name(stuck->first) + " made no end in two healed hours: " +
-       (found ? "status " + std::to_string(static_cast<int>(found->row.status)) + ", token " +
-                    std::to_string(found->row.token)
-              : "it is gone"));
+  std::string what = "run " + run_name(stuck->first) + ", script " + stuck->second.input + ", made no end: ";
+  if (!found) return fail(what + "it is gone");
+  what += "status " + std::to_string(static_cast<int>(found->row.status)) + ", token " +
+          std::to_string(found->row.token) + ", wake_at " + std::to_string(found->row.wake_at) + "; events";
+  for (const Event& event : found->events)
+    what += " " + std::to_string(static_cast<int>(event.kind)) + ":" + event.step;
+  what += "; untaken";
+  for (const Message& message : found->messages) what += " " + message.topic;
+  what += "; held by the engines";
+  for (const auto& engine : engines_) what += " " + std::to_string(engine->dispatcher.counters().runs_in_flight);
+  fail(what);
 }
 
 void SimWorld::check_final() {
+  FindRequest everything;
+  everything.count_max = 1'000'000;
+  for (const RunHistory& history : table_->find(everything)) {
+    // Runs whose start was never answered may still go on, or wait for a signal that nobody knows to send.
+    if (!accepted_.contains(history.row.parent) || is_final(history.row.status)) continue;
+    return fail("run " + run_name(history.row.run) + ", child of " + run_name(history.row.parent) +
+                ", made no end: status " + std::to_string(static_cast<int>(history.row.status)));
+  }
   for (const auto& [run, accepted] : accepted_) {
     const auto found = table_->load(run);
     if (!found) return fail("accepted run " + run_name(run) + " is gone");
@@ -211,9 +297,8 @@ void SimWorld::check_final() {
     }
     for (int i = 0; i < step_count(accepted.input); ++i) {
       const std::string step = step_name(accepted.input, i);
-      const auto ends = std::count_if(found->events.begin(), found->events.end(), [&](const Event& event) {
-        return event.step == step && event.kind != EventKind::kStepAttemptFailed;
-      });
+      const auto ends = std::count_if(found->events.begin(), found->events.end(),
+                                      [&](const Event& event) { return event.step == step && is_end(event); });
       if (ends != 1)
         return fail("run " + run_name(run) + ": " + step + " was recorded " + std::to_string(ends) + " times");
     }
@@ -234,11 +319,14 @@ void SimWorld::on_finished(const Item& item) {
 
 // The fake worker: takes its time, then does what a real one does.
 void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
-  auto batch = std::make_shared<std::vector<Item>>(std::move(items));
+  engine.batches.push_back(std::move(items));
   items.clear();
   engine.worker_free_at = std::max(engine.worker_free_at, clock_.now_ms()) + 1 + clock_.draw(30);
-  engine.loop.after(engine.worker_free_at - clock_.now_ms(), [this, &engine, batch] {
-    for (Item& item : *batch) {
+  engine.loop.after(engine.worker_free_at - clock_.now_ms(), [this, &engine] {
+    // The oldest one: after a pause of the process, timers that are all due fire in any order.
+    std::vector<Item> batch = std::move(engine.batches.front());
+    engine.batches.pop_front();
+    for (Item& item : batch) {
       const auto script = engine.scripts.find(item.run);
       switch (item.kind) {
         case ItemKind::kActivate: {
@@ -256,6 +344,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           if (script == engine.scripts.end()) break;
           if (!item.ok) return fail("step " + item.text + " gave up: " + item.payload);
           script->second.values[item.text] = item.payload;
+          script->second.is_busy = false;
           advance(engine, item.run);
           break;
         case ItemKind::kAttempt:
@@ -263,6 +352,15 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           break;
         case ItemKind::kStop:
           engine.scripts.erase(item.run);
+          break;
+        case ItemKind::kPause:
+          if (script == engine.scripts.end()) break;
+          script->second.is_pausing = item.ok;
+          if (item.ok) {
+            ask_to_park(engine, item.run);
+          } else if (!script->second.is_busy) {
+            advance(engine, item.run);
+          }
           break;
         case ItemKind::kRunFinished:
           on_finished(item);
@@ -276,22 +374,10 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
 
 void SimWorld::advance(Engine& engine, RunId run) {
   Script& script = engine.scripts.at(run);
+  if (script.is_pausing) return ask_to_park(engine, run);
   while (script.next < step_count(script.input)) {
     const std::string step = step_name(script.input, script.next);
-    if (!script.values.contains(step)) {
-      if (!is_call(script.input, script.next)) return execute_local(engine, run, step, 1);
-      std::vector<Report> reports(1);
-      reports[0].kind = ReportKind::kCall;
-      reports[0].run = run;
-      reports[0].token = script.token;
-      reports[0].step = step;
-      reports[0].call = std::make_unique<CallSpec>();
-      reports[0].call->request.url = url_of(run, step);
-      reports[0].call->judge = JudgeRule{true, "/value"};
-      reports[0].call->retry = patient();
-      reports[0].call->repeatable = true;
-      return engine.dispatcher.report(std::move(reports));
-    }
+    if (!script.values.contains(step)) return begin_step(engine, run, script, kind_of(script.input, script.next), step);
     ++script.next;
   }
   std::vector<Report> reports(1);
@@ -300,6 +386,54 @@ void SimWorld::advance(Engine& engine, RunId run) {
   for (int i = 0; i < step_count(script.input); ++i)
     reports[0].payload += script.values[step_name(script.input, i)] + ";";
   engine.scripts.erase(run);
+  engine.dispatcher.report(std::move(reports));
+}
+
+void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind kind, const std::string& step) {
+  script.is_busy = true;
+  if (kind == StepKind::kLocal) return execute_local(engine, run, step, 1);
+  std::vector<Report> reports(1);
+  Report& report = reports[0];
+  report.run = run;
+  report.token = script.token;
+  report.step = step;
+  switch (kind) {
+    case StepKind::kCall:
+      report.kind = ReportKind::kCall;
+      report.call = std::make_unique<CallSpec>();
+      report.call->request.url = url_of(run, step);
+      report.call->judge = JudgeRule{true, "/value"};
+      report.call->retry = patient();
+      report.call->repeatable = true;
+      break;
+    case StepKind::kChild:
+      report.kind = ReportKind::kChild;
+      report.child = std::make_unique<NewRun>();
+      report.child->workflow = "script";
+      report.child->queue = kQueue;
+      report.child->input = kChildInput;
+      break;
+    case StepKind::kSleep:
+      report.kind = ReportKind::kWait;
+      report.due_at = engine.loop.wall_ms() + clock_.draw(clock_.chance(50) ? 500 : kSleepMsMax);
+      break;
+    default:
+      report.kind = ReportKind::kWait;
+      report.topic = "signal:" + step;
+  }
+  engine.dispatcher.report(std::move(reports));
+  if (kind == StepKind::kCall) return;
+  if (clock_.chance(70)) return ask_to_park(engine, run);
+  engine.loop.after(clock_.draw(2'000), [this, &engine, run] { ask_to_park(engine, run); });
+}
+
+void SimWorld::ask_to_park(Engine& engine, RunId run) {
+  const auto script = engine.scripts.find(run);
+  if (script == engine.scripts.end()) return;
+  std::vector<Report> reports(1);
+  reports[0].kind = ReportKind::kPark;
+  reports[0].run = run;
+  reports[0].token = script->second.token;
   engine.dispatcher.report(std::move(reports));
 }
 

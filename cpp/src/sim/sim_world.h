@@ -24,6 +24,8 @@ struct WorldReport {
   int64_t runs = 0, crashes = 0, pauses = 0, requests = 0, steps = 0;
 };
 
+enum class StepKind : uint8_t { kLocal, kCall, kSleep, kSignal, kChild };
+
 class SimWorld {
  public:
   explicit SimWorld(uint64_t seed);
@@ -35,18 +37,26 @@ class SimWorld {
   struct Script;
   struct Accepted {
     std::string input;
-    bool is_finished = false;
+  };
+  struct Untold {
+    RunId run;
+    std::string step;  // a signal step, or "resume"
   };
 
   void boot(int index);
   void kill(Engine& engine);
   void break_something();
   void start_some();
+  void accept(RunId run, const std::string& input);
+  void tell_one();
+  void pause_one();
   void heal_and_demand_progress();
   void check_final();
   void on_items(Engine& engine, std::vector<Item>& items);
   void on_finished(const Item& item);
   void advance(Engine& engine, RunId run);
+  void begin_step(Engine& engine, RunId run, Script& script, StepKind kind, const std::string& step);
+  void ask_to_park(Engine& engine, RunId run);
   void execute_local(Engine& engine, RunId run, const std::string& step, int32_t attempt);
   void check_not_recorded(RunId run, const std::string& step, LeaseToken token, const char* what);
   void fail(std::string what);
@@ -58,6 +68,7 @@ class SimWorld {
   StoreFaults store_faults_;
   std::vector<std::unique_ptr<Engine>> engines_;
   std::map<RunId, Accepted> accepted_;
+  std::vector<Untold> untold_;
   std::map<std::string, RunId> keys_;
   std::map<uint64_t, RunId> tickets_;
   int64_t step_fault_percent_ = 0;

@@ -38,9 +38,16 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   row.key = std::move(asked.key);
   row.input = std::move(asked.input);
   row.created_at = transition.at;
+  row.priority = asked.priority;
+  row.deadline_at = asked.deadline_at;
+  row.parent = asked.parent;
+  row.parent_step = std::move(asked.parent_step);
+  row.version = std::move(asked.version);
   if (!row.key.empty()) keys_.emplace(std::make_pair(row.workflow, row.key), row.run);
   by_workflow_[row.workflow].insert(row.run);
-  if (asked.claimed_by != 0) {
+  if (asked.wake_at >= 0) {
+    park(entry, Park{asked.wake_at, 0, false});
+  } else if (asked.claimed_by != 0) {
     row.token = 1;
     row.claims = 1;
     lease(entry, asked.claimed_by, transition.at + kFirstLeaseMs);
@@ -53,6 +60,7 @@ CommitAnswer MemoryTable::create(Transition& transition) {
 CommitAnswer MemoryTable::apply(Transition transition) {
   if (transition.create) return create(transition);
   CommitAnswer answer;
+  if (transition.message) return deliver(std::move(*transition.message));
   const auto found = entries_.find(transition.run);
   if (found == entries_.end()) {
     answer.status = detail::run_missing(transition.run);
@@ -66,18 +74,111 @@ CommitAnswer MemoryTable::apply(Transition transition) {
   std::move(transition.events.begin() + static_cast<std::ptrdiff_t>(events_known), transition.events.end(),
             std::back_inserter(entry.history.events));
   row.event_count = static_cast<int64_t>(entry.history.events.size());
+  std::erase_if(entry.history.messages, [&](const Message& message) {
+    return std::find(transition.taken.begin(), transition.taken.end(), message.id) != transition.taken.end();
+  });
+  for (Message& message : transition.messages) (void)deliver(std::move(message));
+  for (Creation& creation : transition.creations) {
+    Transition child;
+    child.run = creation.run;
+    child.at = transition.at;
+    child.create = std::make_unique<NewRun>(std::move(creation.request));
+    (void)create(child);
+  }
   if (transition.end) {
-    unlease(entry);
-    queues_[row.queue].ready.erase(row.run);
+    leave(entry);
+    entry.history.messages.clear();
     row.status = transition.end->status;
     row.result = std::move(transition.end->payload);
     row.finished_at = transition.at;
   } else if (transition.release) {
-    unlease(entry);
-    row.status = RunStatus::kQueued;
+    leave(entry);
     enqueue(entry);
+  } else if (transition.park) {
+    leave(entry);
+    row.claims = 0;  // it was laid aside in good order
+    park(entry, *transition.park);
   }
   return answer;
+}
+
+CommitAnswer MemoryTable::deliver(Message message) {
+  CommitAnswer answer;
+  const auto found = entries_.find(message.to);
+  if (found == entries_.end()) {
+    answer.status = detail::run_missing(message.to);
+    return answer;
+  }
+  Entry& entry = found->second;
+  RunRow& row = entry.history.row;
+  std::vector<Message>& waiting = entry.history.messages;
+  if (is_final(row.status)) {
+    answer.status = detail::run_ended(message);
+  } else if (static_cast<int64_t>(waiting.size()) >= Limits().messages_per_run_max) {
+    answer.status = detail::inbox_full(message);
+  } else if (!message.key.empty()) {
+    answer.is_known = !entry.message_keys.emplace(message.topic, message.key).second;
+  }
+  if (!answer.status.is_ok() || answer.is_known) return answer;
+  const bool wakes =
+      row.status == RunStatus::kWaiting || (row.status == RunStatus::kPaused && detail::ends_a_pause(message.topic));
+  waiting.push_back(std::move(message));
+  if (wakes) {
+    leave(entry);
+    enqueue(entry);
+  } else if (row.status == RunStatus::kRunning) {
+    tell_watchers();
+  }
+  return answer;
+}
+
+// Out of whichever line the run stands in.
+void MemoryTable::leave(Entry& entry) {
+  RunRow& row = entry.history.row;
+  unlease(entry);
+  queues_[row.queue].ready.erase({row.priority, row.run});
+  if (row.wake_at >= 0) waiting_.erase({row.wake_at, row.run});
+  row.wake_at = -1;
+}
+
+void MemoryTable::park(Entry& entry, const Park& park) {
+  RunRow& row = entry.history.row;
+  const std::vector<Message>& waiting = entry.history.messages;
+  const bool is_wanted = park.is_paused
+                             ? std::any_of(waiting.begin(), waiting.end(),
+                                           [](const Message& each) { return detail::ends_a_pause(each.topic); })
+                             : static_cast<int64_t>(waiting.size()) > park.message_count_known;
+  if (is_wanted) {
+    enqueue(entry);
+    return;
+  }
+  row.status = park.is_paused ? RunStatus::kPaused : RunStatus::kWaiting;
+  if (park.is_paused || park.wake_at < 0) return;
+  row.wake_at = park.wake_at;
+  waiting_.emplace(row.wake_at, row.run);
+}
+
+DueAnswer MemoryTable::due(WallMs now, int64_t count_max) {
+  DueAnswer answer;
+  while (!waiting_.empty() && waiting_.begin()->first <= now && answer.queued_count < count_max) {
+    Entry& entry = entries_.at(waiting_.begin()->second);
+    leave(entry);
+    enqueue(entry);
+    ++answer.queued_count;
+  }
+  if (!waiting_.empty()) answer.next_at = waiting_.begin()->first;
+  return answer;
+}
+
+std::vector<Message> MemoryTable::messages(OwnerId owner) const {
+  std::vector<Message> all;
+  const auto owned = owned_.find(owner);
+  if (owned == owned_.end()) return all;
+  for (const RunId run : owned->second) {
+    const std::vector<Message>& waiting = entries_.at(run).history.messages;
+    all.insert(all.end(), waiting.begin(), waiting.end());
+  }
+  return all;
 }
 
 void MemoryTable::lease(Entry& entry, OwnerId owner, WallMs until) {
@@ -98,10 +199,16 @@ void MemoryTable::unlease(Entry& entry) {
   if (owned->second.empty()) owned_.erase(owned);
 }
 
-void MemoryTable::enqueue(const Entry& entry) {
-  queues_[entry.history.row.queue].ready.insert(entry.history.row.run);
-  for (auto& [watcher, queued] : watchers_) {
-    if (watcher != writer_) queued();
+void MemoryTable::enqueue(Entry& entry) {
+  RunRow& row = entry.history.row;
+  row.status = RunStatus::kQueued;
+  queues_[row.queue].ready.emplace(row.priority, row.run);
+  tell_watchers();
+}
+
+void MemoryTable::tell_watchers() {
+  for (auto& [watcher, changed] : watchers_) {
+    if (watcher != writer_) changed();
   }
 }
 
@@ -119,12 +226,11 @@ std::vector<RunHistory> MemoryTable::claim(const ClaimRequest& request) {
     runs.push_back(lease_it->second);
   }
   for (auto ready_it = queue.ready.begin(); ready_it != queue.ready.end() && runs.size() < count_max; ++ready_it) {
-    runs.push_back(*ready_it);
+    runs.push_back(ready_it->second);
   }
   for (const RunId run : runs) {
     Entry& entry = entries_.at(run);
-    unlease(entry);
-    queue.ready.erase(run);
+    leave(entry);
     ++entry.history.row.token;
     ++entry.history.row.claims;
     lease(entry, request.owner, request.lease_until);
@@ -186,9 +292,9 @@ RunHistory MemoryTable::copy(const Entry& entry, bool with_events) {
   return history;
 }
 
-void MemoryTable::watch(const void* watcher, MoveFunction<void()> queued) {
+void MemoryTable::watch(const void* watcher, MoveFunction<void()> changed) {
   unwatch(watcher);
-  watchers_.emplace_back(watcher, std::move(queued));
+  watchers_.emplace_back(watcher, std::move(changed));
 }
 
 void MemoryTable::unwatch(const void* watcher) {
@@ -212,7 +318,7 @@ class MemoryStore final : public Store {
     answers.reserve(transitions.size());
     table_->set_writer(this);
     for (Transition& transition : transitions) {
-      answers.push_back(is_closed_ ? CommitAnswer{detail::store_closed(), nullptr}
+      answers.push_back(is_closed_ ? CommitAnswer{detail::store_closed(), nullptr, false}
                                    : table_->apply(std::move(transition)));
     }
     answer(std::move(done), std::move(answers));
@@ -234,6 +340,15 @@ class MemoryStore final : public Store {
   void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override {
     answer(std::move(done),
            is_closed_ ? Result<int64_t>(detail::store_closed()) : Result<int64_t>(table_->depth(queue)));
+  }
+
+  void due(WallMs now, int64_t count_max, DueDone done) override {
+    answer(std::move(done), is_closed_ ? Result<DueAnswer>(detail::store_closed()) : table_->due(now, count_max));
+  }
+
+  void messages(OwnerId owner, MessagesDone done) override {
+    answer(std::move(done),
+           is_closed_ ? Result<std::vector<Message>>(detail::store_closed()) : table_->messages(owner));
   }
 
   void find(FindRequest request, FindDone done) override {

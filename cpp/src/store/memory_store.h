@@ -28,11 +28,13 @@ class MemoryTable {
   std::vector<RunHistory> claim(const ClaimRequest& request);
   [[nodiscard]] Result<RunHistory> load(RunId run) const;
   void renew(OwnerId owner, WallMs until);
+  [[nodiscard]] DueAnswer due(WallMs now, int64_t count_max);
+  [[nodiscard]] std::vector<Message> messages(OwnerId owner) const;
   [[nodiscard]] int64_t depth(const std::string& queue) const;
   [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
-  // `queued` runs inside apply whenever a run enters the queue by another writer than `watcher`.
-  void watch(const void* watcher, MoveFunction<void()> queued);
+  // `changed` runs inside apply whenever another writer than `watcher` queues a run or tells a leased one something.
+  void watch(const void* watcher, MoveFunction<void()> changed);
   void unwatch(const void* watcher);
   // Says who writes until the next call, so that nobody is woken by their own work.
   void set_writer(const void* watcher) { writer_ = watcher; }
@@ -43,21 +45,27 @@ class MemoryTable {
     uint64_t fingerprint = 0;
     OwnerId owner = 0;
     WallMs lease_until = 0;
+    std::set<std::pair<std::string, std::string>> message_keys;  // (topic, key)
   };
   struct Queue {
-    std::set<RunId> ready;
+    std::set<std::pair<int32_t, RunId>> ready;  // by priority
     std::set<std::pair<WallMs, RunId>> leased;
   };
 
   CommitAnswer create(Transition& transition);
+  CommitAnswer deliver(Message message);
+  void leave(Entry& entry);
+  void park(Entry& entry, const Park& park);
+  void tell_watchers();
   void lease(Entry& entry, OwnerId owner, WallMs until);
   void unlease(Entry& entry);
-  void enqueue(const Entry& entry);
+  void enqueue(Entry& entry);
   static RunHistory copy(const Entry& entry, bool with_events);
 
   std::map<RunId, Entry> entries_;
   std::map<std::string, Queue> queues_;
   std::map<OwnerId, std::set<RunId>> owned_;
+  std::set<std::pair<WallMs, RunId>> waiting_;                 // those with a wake time
   std::map<std::pair<std::string, std::string>, RunId> keys_;  // (workflow, key)
   std::map<std::string, std::set<RunId>> by_workflow_;
   std::vector<std::pair<const void*, MoveFunction<void()>>> watchers_;

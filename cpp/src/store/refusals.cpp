@@ -43,6 +43,19 @@ Status payload_too_large(RunId run, size_t bytes, size_t bytes_max) {
               std::to_string(bytes_max)};
 }
 
+Status run_ended(const Message& message) {
+  return {StatusKind::kConflict, code::kRunEnded,
+          "run " + run_name(message.to) + " has ended and takes no more messages (\"" + message.topic + "\")"};
+}
+
+Status inbox_full(const Message& message) {
+  return {StatusKind::kBusy, code::kInboxFull,
+          "run " + run_name(message.to) + " holds " + std::to_string(Limits().messages_per_run_max) +
+              " messages that it has not taken; \"" + message.topic + "\" was not kept"};
+}
+
+bool ends_a_pause(const std::string& topic) { return topic == "resume" || topic == "cancel"; }
+
 Status store_closed() { return {StatusKind::kClosed, code::kClosed, "the store is closed"}; }
 
 Status store_busy(size_t waiting_max) {

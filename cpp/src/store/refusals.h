@@ -22,6 +22,10 @@ Status run_missing(RunId run);
 Status run_id_taken(RunId run);
 Status key_conflict(const NewRun& asked, RunId existing);
 Status payload_too_large(RunId run, size_t bytes, size_t bytes_max);
+Status run_ended(const Message& message);
+Status inbox_full(const Message& message);
+// What wakes a paused run.
+bool ends_a_pause(const std::string& topic);
 Status store_closed();
 Status store_busy(size_t waiting_max);
 

@@ -56,7 +56,7 @@ class CommitCall final : public SqliteCall {
   }
   void complete() override STEPWELL_ON(loop_thread) {
     if (is_refused()) {
-      for (size_t i = 0; i < count_; ++i) answers_.push_back({refusal_, nullptr});
+      for (size_t i = 0; i < count_; ++i) answers_.push_back({refusal_, nullptr, false});
     }
     done_(std::move(answers_));
   }
@@ -111,6 +111,24 @@ class FindCall final : public QueryCall<std::vector<RunHistory>> {
 
  private:
   FindRequest request_;
+};
+
+class DueCall final : public QueryCall<DueAnswer> {
+ public:
+  DueCall(WallMs now, int64_t count_max, DueDone done)
+      : QueryCall(true, std::move(done)), now_(now), count_max_(count_max) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.due(now_, count_max_, answer_); }
+
+ private:
+  WallMs now_;
+  int64_t count_max_;
+};
+
+// Whoever holds the file leases every run and has been told everything as it was committed: the answer is empty.
+class MessagesCall final : public QueryCall<std::vector<Message>> {
+ public:
+  explicit MessagesCall(MessagesDone done) : QueryCall(false, std::move(done)) {}
+  Status run(SqliteRows&) override STEPWELL_ON(store_thread) { return Status::ok(); }
 };
 
 class DepthCall final : public QueryCall<int64_t> {

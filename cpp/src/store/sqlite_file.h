@@ -28,6 +28,7 @@ class SqliteFile {
   Result<SqliteStatement> prepare(const char* sql);
   // kIo, code::kStoreIo, with SQLite's own words.
   [[nodiscard]] Status fault(const char* doing, int outcome) const;
+  Result<int64_t> read_integer(const char* sql);
   [[nodiscard]] int64_t changed_row_count() const { return sqlite3_changes64(connection_); }
   [[nodiscard]] size_t payload_bytes_max() const;
 
@@ -51,7 +52,6 @@ class SqliteFile {
   Status check_identity(bool& is_new);
   Status create_schema();
   Status extend_wal();
-  Result<int64_t> read_integer(const char* sql);
   Status refusal(int outcome) const;
 
   const SqliteOptions options_;

@@ -11,12 +11,20 @@ namespace stepwell::detail {
 namespace {
 using Text = SqliteStatement::Text;
 using TextOrNull = SqliteStatement::TextOrNull;
+using IntegerOrNull = SqliteStatement::IntegerOrNull;
+
+bool wakes(RunStatus status, const std::string& topic) {
+  return status == RunStatus::kWaiting || (status == RunStatus::kPaused && ends_a_pause(topic));
+}
 }  // namespace
 
 Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   std::unique_ptr<SqliteRows> rows(new SqliteRows(file));
   STEPWELL_TRY(rows->prepare_all());
   STEPWELL_TRY(rows->load_names());
+  const Result<int64_t> messages = file.read_integer(sql::kMessageCountAll);
+  if (!messages) return messages.error();
+  rows->message_count_ = *messages;
   return rows;
 }
 
@@ -33,11 +41,24 @@ Status SqliteRows::prepare_all() {
       {&event_insert_, sql::kEventInsert},
       {&event_list_, sql::kEventList},
       {&ready_insert_, sql::kReadyInsert},
+      {&ready_first_, sql::kReadyFirst},
       {&ready_update_, sql::kReadyUpdate},
       {&ready_delete_, sql::kReadyDelete},
       {&ready_count_, sql::kReadyCount},
       {&ready_list_, sql::kReadyList},
       {&ready_take_, sql::kReadyTake},
+      {&waiting_insert_, sql::kWaitingInsert},
+      {&waiting_update_, sql::kWaitingUpdate},
+      {&waiting_delete_, sql::kWaitingDelete},
+      {&waiting_wake_, sql::kWaitingWake},
+      {&waiting_due_, sql::kWaitingDue},
+      {&waiting_next_, sql::kWaitingNext},
+      {&message_insert_, sql::kMessageInsert},
+      {&message_key_insert_, sql::kMessageKeyInsert},
+      {&message_list_, sql::kMessageList},
+      {&message_one_count_, sql::kMessageCount},
+      {&message_delete_, sql::kMessageDelete},
+      {&messages_delete_, sql::kMessagesDelete},
       {&lease_insert_, sql::kLeaseInsert},
       {&lease_delete_, sql::kLeaseDelete},
       {&finished_insert_, sql::kFinishedInsert},
@@ -99,6 +120,7 @@ bool SqliteRows::is_refused_for_bytes(const Transition& transition, CommitAnswer
 Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   if (is_refused_for_bytes(transition, answer)) return Status::ok();
   if (transition.create) return create(transition, answer);
+  if (transition.message) return deliver(*transition.message, answer);
   Standing standing;
   bool is_there = false;
   STEPWELL_TRY(read_standing(transition.run, standing, is_there));
@@ -111,7 +133,61 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   if (!answer.status.is_ok()) return Status::ok();
   STEPWELL_TRY(append_events(transition, events_known));
   standing.fence.event_count += static_cast<int64_t>(transition.events.size() - events_known);
+  STEPWELL_TRY(carry_out(transition));
   return move_on(transition, standing);
+}
+
+// What the events bring with them.
+Status SqliteRows::carry_out(const Transition& transition) {
+  for (const int64_t id : transition.taken) {
+    STEPWELL_TRY(finish(message_delete_.bind(transition.run, id), "take a message from"));
+    message_count_ -= file_.changed_row_count();
+  }
+  for (const Message& message : transition.messages) {
+    CommitAnswer ignored;  // of one that has ended: nobody is left to be told
+    STEPWELL_TRY(deliver(message, ignored));
+  }
+  for (const Creation& creation : transition.creations) {
+    Transition child;
+    child.run = creation.run;
+    child.at = transition.at;
+    child.create = std::make_unique<NewRun>(creation.request);
+    CommitAnswer ignored;
+    STEPWELL_TRY(create(child, ignored));
+  }
+  return Status::ok();
+}
+
+Status SqliteRows::deliver(const Message& message, CommitAnswer& answer) {
+  Standing standing;
+  bool is_there = false;
+  STEPWELL_TRY(read_standing(message.to, standing, is_there));
+  if (!is_there || is_final(standing.fence.status)) {
+    answer.status = is_there ? run_ended(message) : run_missing(message.to);
+    return Status::ok();
+  }
+  int64_t count = 0;
+  STEPWELL_TRY(count_messages(message.to, count));
+  if (count >= Limits().messages_per_run_max) {
+    answer.status = inbox_full(message);
+    return Status::ok();
+  }
+  if (!message.key.empty()) {
+    message_key_insert_.bind(message.to, Text{message.topic}, Text{message.key});
+    STEPWELL_TRY(finish(message_key_insert_, "record a message's key in"));
+    answer.is_known = file_.changed_row_count() == 0;
+    if (answer.is_known) return Status::ok();
+  }
+  message_insert_.bind(message.to, message.id, Text{message.topic}, TextOrNull{message.key}, message.at,
+                       message.payload);
+  STEPWELL_TRY(finish(message_insert_, "record a message in"));
+  message_count_ += file_.changed_row_count();
+  return wakes(standing.fence.status, message.topic) ? wake(message.to) : Status::ok();
+}
+
+Status SqliteRows::wake(RunId run) {
+  STEPWELL_TRY(finish(waiting_wake_.bind(run), "queue a run in"));
+  return finish(waiting_delete_.bind(run), "wake a run in");
 }
 
 Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) {
@@ -127,6 +203,7 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
   standing.fence = {row.status, row.token, row.event_count};
   standing.claims = row.claims;
   standing.queue_id = name_ids_[row.queue];
+  standing.priority = row.priority;
   return Status::ok();
 }
 
@@ -143,29 +220,58 @@ Status SqliteRows::append_events(const Transition& transition, size_t events_kno
 Status SqliteRows::move_on(const Transition& transition, const Standing& standing) {
   const FenceView& row = standing.fence;
   const RunId run = transition.run;
-  const bool is_leased = row.status == RunStatus::kRunning;
-  const bool leaves = transition.end || transition.release;
-  if (is_leased && leaves) {
-    STEPWELL_TRY(finish(lease_delete_.bind(run), "free a lease in"));
-    leases_.erase(run);
-  } else if (is_leased) {
-    leases_[run].fence.event_count = row.event_count;
-  } else if (transition.end) {
-    STEPWELL_TRY(finish(ready_delete_.bind(standing.queue_id, run), "take a run from the queue of"));
-  } else {
-    STEPWELL_TRY(finish(ready_update_.bind(standing.queue_id, run, row.event_count), "record a step in"));
-  }
+  if (transition.end || transition.release || transition.park) STEPWELL_TRY(leave(run, standing));
   if (transition.end) {
+    if (message_count_ > 0) {
+      STEPWELL_TRY(finish(messages_delete_.bind(run), "drop the messages of a run in"));
+      message_count_ -= file_.changed_row_count();
+    }
     finished_insert_.bind(run, static_cast<int32_t>(transition.end->status), row.token, standing.claims,
                           row.event_count, transition.at, transition.end->payload);
     return finish(finished_insert_, "end a run in");
   }
-  if (!is_leased || !transition.release) return Status::ok();
-  RunRow kept;
-  bool is_there = false;
-  STEPWELL_TRY(read_row(run, false, false, kept, is_there));
-  ready_insert_.bind(name_ids_[kept.queue], run, row.token, standing.claims, row.event_count);
-  return finish(ready_insert_, "queue a run in");
+  if (transition.release) {
+    return finish(ready_insert_.bind(run, row.token, standing.claims, row.event_count), "queue a run in");
+  }
+  if (transition.park) return park(transition, standing);
+  switch (row.status) {
+    case RunStatus::kRunning:
+      leases_[run].fence.event_count = row.event_count;
+      return Status::ok();
+    case RunStatus::kQueued:
+      ready_update_.bind(standing.queue_id, standing.priority, run, row.event_count);
+      return finish(ready_update_, "record a step in");
+    default:
+      return finish(waiting_update_.bind(run, row.event_count), "record a step in");
+  }
+}
+
+// Out of whichever table the run stands in.
+Status SqliteRows::leave(RunId run, const Standing& standing) {
+  switch (standing.fence.status) {
+    case RunStatus::kRunning:
+      leases_.erase(run);
+      return finish(lease_delete_.bind(run), "free a lease in");
+    case RunStatus::kQueued:
+      return finish(ready_delete_.bind(standing.queue_id, standing.priority, run), "take a run from the queue of");
+    default:
+      return finish(waiting_delete_.bind(run), "wake a run in");
+  }
+}
+
+Status SqliteRows::park(const Transition& transition, const Standing& standing) {
+  const Park& park = *transition.park;
+  const FenceView& row = standing.fence;
+  std::vector<Message> waiting;
+  STEPWELL_TRY(read_messages(transition.run, waiting));
+  const bool is_wanted = park.is_paused ? std::any_of(waiting.begin(), waiting.end(),
+                                                      [](const Message& each) { return ends_a_pause(each.topic); })
+                                        : static_cast<int64_t>(waiting.size()) > park.message_count_known;
+  // It was laid aside in good order, so earlier crashes do not count any more.
+  if (is_wanted) return finish(ready_insert_.bind(transition.run, row.token, 0, row.event_count), "queue a run in");
+  waiting_insert_.bind(transition.run, row.token, 0, row.event_count,
+                       IntegerOrNull{park.is_paused ? -1 : park.wake_at, -1}, park.is_paused);
+  return finish(waiting_insert_, "lay a run aside in");
 }
 
 Status SqliteRows::lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count) {
@@ -186,11 +292,19 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     STEPWELL_TRY(meet_key(transition, workflow_id, is_settled, answer));
     if (is_settled) return Status::ok();
   }
-  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input);
+  int64_t version_id = 0;
+  if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
+  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input,
+                   IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
+                   IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
+    if (asked.wake_at >= 0) {
+      waiting_insert_.bind(transition.run, 0, 0, 0, asked.wake_at, false);
+      return finish(waiting_insert_, "lay a run aside in");
+    }
     if (asked.claimed_by != 0) return lease(transition.run, 1, 1, 0);
-    return finish(ready_insert_.bind(queue_id, transition.run, 0, 0, 0), "queue a run in");
+    return finish(ready_first_.bind(queue_id, asked.priority, transition.run), "queue a run in");
   }
   STEPWELL_TRY(meet_run(transition, answer));
   if (asked.key.empty()) return Status::ok();
@@ -249,18 +363,42 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
     row.input = ready_list_.bytes(7);
+    row.priority = ready_list_.small_integer(8);
+    row.deadline_at = ready_list_.integer_or(9, -1);
+    row.parent = ready_list_.integer(10);
+    row.parent_step = ready_list_.bytes(11);
+    row.version = names_[ready_list_.integer(12)];
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);
   if (claimed.empty()) return Status::ok();
-  STEPWELL_TRY(finish(ready_take_.bind(queue->second, claimed.back().row.run), "take runs from the queue of"));
+  ready_take_.bind(queue->second, claimed.back().row.priority, claimed.back().row.run);
+  STEPWELL_TRY(finish(ready_take_, "take runs from the queue of"));
   STEPWELL_CHECK(file_.changed_row_count() == static_cast<int64_t>(claimed.size()),
                  "the queue changed under the claim");
   for (RunHistory& history : claimed) {
     const RunRow& row = history.row;
     STEPWELL_TRY(lease(row.run, row.token, row.claims, row.event_count));
     if (row.event_count > 0) STEPWELL_TRY(read_events(row.run, history.events));
+    STEPWELL_TRY(read_messages(row.run, history.messages));
   }
   return Status::ok();
+}
+
+Status SqliteRows::due(WallMs now, int64_t count_max, DueAnswer& answer) {
+  std::vector<RunId> runs;
+  int outcome = SQLITE_ROW;
+  waiting_due_.bind(now, count_max);
+  while ((outcome = waiting_due_.step()) == SQLITE_ROW) runs.push_back(waiting_due_.integer(0));
+  if (outcome != SQLITE_DONE) return file_.fault("look for due runs in", outcome);
+  for (const RunId run : runs) STEPWELL_TRY(wake(run));
+  answer.queued_count = static_cast<int64_t>(runs.size());
+  outcome = waiting_next_.step();
+  if (outcome == SQLITE_ROW) {
+    answer.next_at = waiting_next_.integer(0);
+    waiting_next_.reset();
+    return Status::ok();
+  }
+  return outcome == SQLITE_DONE ? Status::ok() : file_.fault("look for due runs in", outcome);
 }
 
 Status SqliteRows::depth(const std::string& queue, int64_t& count) {
@@ -302,6 +440,7 @@ Status SqliteRows::add_found(RunId run, bool with_events, std::vector<RunHistory
   STEPWELL_TRY(read_row(run, true, true, history.row, is_there));
   if (!is_there) return Status::ok();
   if (with_events) STEPWELL_TRY(read_events(run, history.events));
+  if (with_events) STEPWELL_TRY(read_messages(run, history.messages));
   found.push_back(std::move(history));
   return Status::ok();
 }
@@ -323,6 +462,12 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.finished_at = row_by_run_.integer(8);
   row.input = row_by_run_.bytes(9);
   row.result = row_by_run_.bytes(10);
+  row.priority = row_by_run_.small_integer(11);
+  row.deadline_at = row_by_run_.integer_or(12, -1);
+  row.parent = row_by_run_.integer(13);
+  row.parent_step = row_by_run_.bytes(14);
+  row.version = names_[row_by_run_.integer(15)];
+  row.wake_at = row_by_run_.integer_or(16, -1);
   row_by_run_.reset();
   return Status::ok();
 }
@@ -339,6 +484,31 @@ Status SqliteRows::read_events(RunId run, std::vector<Event>& events) {
     event.payload = event_list_.bytes(4);
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the history of", outcome);
+}
+
+Status SqliteRows::count_messages(RunId run, int64_t& count) {
+  if (message_count_ == 0) return Status::ok();
+  const int outcome = message_one_count_.bind(run).step();
+  if (outcome != SQLITE_ROW) return file_.fault("count the messages of", outcome);
+  count = message_one_count_.integer(0);
+  message_one_count_.reset();
+  return Status::ok();
+}
+
+Status SqliteRows::read_messages(RunId run, std::vector<Message>& messages) {
+  if (message_count_ == 0) return Status::ok();
+  message_list_.bind(run);
+  int outcome = SQLITE_ROW;
+  while ((outcome = message_list_.step()) == SQLITE_ROW) {
+    Message& message = messages.emplace_back();
+    message.id = message_list_.integer(0);
+    message.to = run;
+    message.topic = message_list_.bytes(1);
+    message.key = message_list_.bytes(2);
+    message.at = message_list_.integer(3);
+    message.payload = message_list_.bytes(4);
+  }
+  return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the messages of", outcome);
 }
 
 }  // namespace stepwell::detail

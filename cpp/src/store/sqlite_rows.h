@@ -27,6 +27,7 @@ class SqliteRows {
 
   Status apply(const Transition& transition, CommitAnswer& answer);
   Status claim(const ClaimRequest& request, std::vector<RunHistory>& claimed);
+  Status due(WallMs now, int64_t count_max, DueAnswer& answer);
   Status depth(const std::string& queue, int64_t& count);
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
 
@@ -39,7 +40,8 @@ class SqliteRows {
   struct Standing {
     FenceView fence;
     int32_t claims = 0;
-    int64_t queue_id = 0;  // only when queued
+    int64_t queue_id = 0;  // these two only when not leased
+    int32_t priority = 0;
   };
 
   Status create(const Transition& transition, CommitAnswer& answer);
@@ -47,10 +49,17 @@ class SqliteRows {
   Status meet_run(const Transition& transition, CommitAnswer& answer);
   Status read_standing(RunId run, Standing& standing, bool& is_there);
   Status append_events(const Transition& transition, size_t events_known);
+  Status carry_out(const Transition& transition);
+  Status deliver(const Message& message, CommitAnswer& answer);
   Status move_on(const Transition& transition, const Standing& standing);
+  Status leave(RunId run, const Standing& standing);
+  Status park(const Transition& transition, const Standing& standing);
+  Status wake(RunId run);
   Status lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count);
   Status read_row(RunId run, bool with_input, bool with_result, RunRow& row, bool& is_there);
   Status read_events(RunId run, std::vector<Event>& events);
+  Status read_messages(RunId run, std::vector<Message>& messages);
+  Status count_messages(RunId run, int64_t& count);
   Status add_found(RunId run, bool with_events, std::vector<RunHistory>& found);
   // Runs a statement that answers no rows.
   Status finish(SqliteStatement& statement, const char* doing);
@@ -65,9 +74,15 @@ class SqliteRows {
   // process leases. A failed commit may leave it ahead of the file, but then nothing is written any more.
   std::unordered_map<RunId, Standing> leases_;
 
+  // Messages in the file; while there are none, nobody looks for any.
+  int64_t message_count_ = 0;
+
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
-  SqliteStatement ready_insert_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
+  SqliteStatement ready_insert_, ready_first_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
+  SqliteStatement waiting_insert_, waiting_update_, waiting_delete_, waiting_wake_, waiting_due_, waiting_next_;
+  SqliteStatement message_insert_, message_key_insert_, message_list_, message_one_count_;
+  SqliteStatement message_delete_, messages_delete_;
   SqliteStatement lease_insert_, lease_delete_, finished_insert_;
   SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_;
 };

@@ -41,6 +41,9 @@ class SqliteStatement {
 
   [[nodiscard]] int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
   [[nodiscard]] int32_t small_integer(int column) const { return sqlite3_column_int(statement_, column); }
+  [[nodiscard]] int64_t integer_or(int column, int64_t null) const {
+    return sqlite3_column_type(statement_, column) == SQLITE_NULL ? null : integer(column);
+  }
   // Text or bytes; empty for NULL.
   [[nodiscard]] std::string bytes(int column) const {
     const void* begin = sqlite3_column_blob(statement_, column);
@@ -54,6 +57,11 @@ class SqliteStatement {
   };
   struct TextOrNull {
     std::string_view text;
+  };
+  // `null` is bound as NULL.
+  struct IntegerOrNull {
+    int64_t value;
+    int64_t null;
   };
 
  private:
@@ -71,6 +79,14 @@ class SqliteStatement {
       sqlite3_bind_null(statement_, index);
     } else {
       bind_at(index, Text{value.text});
+    }
+  }
+
+  void bind_at(int index, IntegerOrNull value) {
+    if (value.value == value.null) {
+      sqlite3_bind_null(statement_, index);
+    } else {
+      sqlite3_bind_int64(statement_, index, value.value);
     }
   }
 

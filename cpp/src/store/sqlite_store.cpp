@@ -166,6 +166,12 @@ class SqliteStore final : public Store {
 
   void renew(OwnerId, WallMs, StatusDone done) override { send(std::make_unique<detail::RenewCall>(std::move(done))); }
 
+  void due(WallMs now, int64_t count_max, DueDone done) override {
+    send(std::make_unique<detail::DueCall>(now, count_max, std::move(done)));
+  }
+
+  void messages(OwnerId, MessagesDone done) override { send(std::make_unique<detail::MessagesCall>(std::move(done))); }
+
   void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override {
     send(std::make_unique<detail::DepthCall>(queue, std::move(done)));
   }

@@ -51,6 +51,32 @@ inline Transition ending(RunId run, LeaseToken token, int64_t first_seq = 0, std
   return transition;
 }
 
+inline Transition parking(RunId run, LeaseToken token, WallMs wake_at = -1, int64_t message_count_known = 0,
+                          bool is_paused = false) {
+  Transition transition = recording(run, token, 0, {});
+  transition.park = Park{wake_at, message_count_known, is_paused};
+  return transition;
+}
+
+inline Creation child_of(RunId parent, std::string step, RunId child) {
+  Creation made{child, std::move(*creation(child).create)};
+  made.request.parent = parent;
+  made.request.parent_step = std::move(step);
+  return made;
+}
+
+inline Message message_to(RunId run, int64_t id, std::string topic, std::string payload = "", std::string key = "") {
+  return Message{id, run, std::move(topic), std::move(key), std::move(payload), 8000};
+}
+
+inline Transition telling(Message message) {
+  Transition transition;
+  transition.run = message.to;
+  transition.at = message.at;
+  transition.message = std::make_unique<Message>(std::move(message));
+  return transition;
+}
+
 template <typename... Transitions>
 std::vector<Transition> batch(Transitions... transitions) {
   std::vector<Transition> many;
@@ -78,6 +104,9 @@ class StoreAsks {
   }
   Status renew(OwnerId owner, WallMs until) {
     return wait<Status>([&](auto done) { store_.renew(owner, until, std::move(done)); });
+  }
+  DueAnswer due(WallMs now, int64_t count_max = 100) {
+    return wait<Result<DueAnswer>>([&](auto done) { store_.due(now, count_max, std::move(done)); }).value();
   }
   Result<int64_t> depth(const std::string& queue = "default") {
     return wait<Result<int64_t>>([&](auto done) { store_.depth(queue, std::move(done)); });

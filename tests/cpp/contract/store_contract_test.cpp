@@ -8,46 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "base/random.h"
 #include "contract/store_asks.h"
-#include "contract/store_traits.h"
+#include "contract/store_subjects.h"
 #include "contract/test_loop.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
 
 namespace stepwell::testing {
 namespace {
-
-struct MemorySubject final : StoreSubject {
-  std::unique_ptr<Store> open(Loop& loop) override { return open_memory_store(loop, table); }
-  std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();
-};
-
-struct SqliteSubject final : StoreSubject {
-  explicit SqliteSubject(const std::string& folder) { options.path = folder + "/runs.db"; }
-  std::unique_ptr<Store> open(Loop& loop) override {
-    auto opened = open_sqlite_store(loop, options);
-    EXPECT_TRUE(opened) << opened.error().to_string();
-    return std::move(opened).value();
-  }
-  SqliteOptions options;
-};
-
-std::vector<StoreCase> store_cases() {
-  return {
-      {"memory",
-       {.expires_leases = true, .requeues_at_open = false, .is_shared = true},
-       [](const std::string&) { return std::make_unique<MemorySubject>(); }},
-      {"sqlite",
-       {.expires_leases = false, .requeues_at_open = true, .is_shared = false},
-       [](const std::string& folder) { return std::make_unique<SqliteSubject>(folder); }},
-  };
-}
-
-std::string new_folder() {
-  std::string name = (std::filesystem::temp_directory_path() / "stepwell_store_XXXXXX").string();
-  return mkdtemp(name.data()) == nullptr ? std::string() : name;
-}
 
 class StoreContract : public ::testing::TestWithParam<StoreCase> {
  protected:
@@ -407,6 +375,136 @@ TEST_P(StoreContract, HistoryOfALeasedRunIsWholeAfterACrash) {
   EXPECT_EQ(asks_->load(1).value().row.event_count, 4);
 }
 
+TEST_P(StoreContract, ClaimsByPriorityThenByAge) {
+  for (const auto& [run, priority] : std::map<RunId, int32_t>{{1, 5}, {2, 0}, {3, -1}, {4, 0}, {5, -1}}) {
+    Transition made = creation(run);
+    made.create->priority = priority;
+    expect_ok(asks_->commit(batch(std::move(made))));
+  }
+  std::vector<RunId> order;
+  for (int i = 0; i < 3; ++i) {
+    for (const RunHistory& history : asks_->claim(2)) order.push_back(history.row.run);
+  }
+  EXPECT_EQ(order, (std::vector<RunId>{3, 5, 2, 4, 1}));
+  expect_ok(asks_->commit(batch(recording(1, 1, 0, {step_event("a", "1")}))));
+  EXPECT_EQ(asks_->load(1).value().row.priority, 5);
+}
+
+TEST_P(StoreContract, ALaterRunIsNotClaimedBeforeItsTime) {
+  Transition later = creation(1);
+  later.create->wake_at = 20'000;
+  later.create->deadline_at = 90'000;
+  later.create->version = "v7";
+  expect_ok(asks_->commit(batch(std::move(later))));
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kWaiting);
+  EXPECT_EQ(asks_->load(1).value().row.wake_at, 20'000);
+  EXPECT_TRUE(asks_->claim(1).empty());
+  EXPECT_EQ(asks_->due(19'999).queued_count, 0);
+  EXPECT_EQ(asks_->due(19'999).next_at, 20'000);
+  const DueAnswer due = asks_->due(20'000);
+  EXPECT_EQ(due.queued_count, 1);
+  EXPECT_EQ(due.next_at, -1);
+  const RunRow row = asks_->claim(1).at(0).row;
+  EXPECT_EQ(row.claims, 1);
+  EXPECT_EQ(row.deadline_at, 90'000);
+  EXPECT_EQ(row.version, "v7");
+}
+
+TEST_P(StoreContract, AParkedRunWaitsForItsTimeAcrossAReopening) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(2);
+  Transition first = parking(1, 1, 30'000);
+  first.events.push_back(step_event("a", "1"));
+  expect_ok(asks_->commit(batch(std::move(first), parking(2, 1, 40'000))));
+  reopen();
+  EXPECT_TRUE(asks_->claim(5).empty());
+  EXPECT_EQ(asks_->due(30'000).next_at, 40'000);
+  const std::vector<RunHistory> claimed = asks_->claim(5);
+  ASSERT_EQ(claimed.size(), 1U);
+  EXPECT_EQ(claimed[0].row.run, 1);
+  EXPECT_EQ(claimed[0].row.token, 2);
+  EXPECT_EQ(claimed[0].row.claims, 1) << "it was laid aside in good order: that is no crash";
+  EXPECT_EQ(claimed[0].events.size(), 1U);
+  EXPECT_EQ(asks_->commit_one(parking(1, 1)).status.kind(), StatusKind::kFenced);
+}
+
+TEST_P(StoreContract, AMessageWakesAParkedRunAndIsGivenToItsDriver) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  expect_ok(asks_->commit(batch(telling(message_to(1, 10, "signal:early", "1")))));
+  EXPECT_EQ(asks_->claim(1).at(0).messages.size(), 1U) << "sent before the run began";
+  expect_ok(asks_->commit(batch(parking(1, 1, -1, 1))));
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kWaiting);
+  expect_ok(asks_->commit(batch(telling(message_to(1, 11, "signal:ok", "2")))));
+  const RunHistory woken = asks_->claim(1).at(0);
+  ASSERT_EQ(woken.messages.size(), 2U);
+  EXPECT_EQ(woken.messages[1].topic, "signal:ok");
+  EXPECT_EQ(woken.messages[1].payload, "2");
+  Transition taking = recording(1, 2, 0, {step_event("wait", "2")});
+  taking.taken = {11};
+  expect_ok(asks_->commit(batch(std::move(taking))));
+  ASSERT_EQ(asks_->load(1).value().messages.size(), 1U);
+  EXPECT_EQ(asks_->load(1).value().messages[0].id, 10);
+}
+
+TEST_P(StoreContract, AMessageThatParkingDidNotKnowOfQueuesTheRun) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(telling(message_to(1, 10, "signal:ok")), parking(1, 1, -1, 0))));
+  EXPECT_EQ(asks_->claim(1).size(), 1U);
+}
+
+TEST_P(StoreContract, OnlyResumeOrCancelWakesAPausedRun) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(parking(1, 1, 30'000, 0, true), telling(message_to(1, 10, "signal:ok")))));
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kPaused);
+  EXPECT_EQ(asks_->due(90'000).queued_count, 0);
+  EXPECT_TRUE(asks_->claim(1).empty());
+  expect_ok(asks_->commit(batch(telling(message_to(1, 11, "resume")))));
+  EXPECT_EQ(asks_->claim(1).at(0).messages.size(), 2U);
+}
+
+TEST_P(StoreContract, AMessageWithAKnownKeyIsDropped) {
+  expect_ok(asks_->commit(batch(creation(1))));
+  EXPECT_FALSE(asks_->commit_one(telling(message_to(1, 10, "signal:a", "1", "k"))).is_known);
+  EXPECT_TRUE(asks_->commit_one(telling(message_to(1, 11, "signal:a", "2", "k"))).is_known);
+  EXPECT_FALSE(asks_->commit_one(telling(message_to(1, 12, "signal:b", "3", "k"))).is_known);
+  reopen();
+  Transition taking = recording(1, asks_->claim(1).at(0).row.token, 0, {step_event("a", "1")});
+  taking.taken = {10};
+  expect_ok(asks_->commit(batch(std::move(taking))));
+  EXPECT_TRUE(asks_->commit_one(telling(message_to(1, 13, "signal:a", "4", "k"))).is_known) << "taken long ago";
+  EXPECT_EQ(asks_->load(1).value().messages.size(), 1U);
+}
+
+TEST_P(StoreContract, MessagesToNobodyAreRefused) {
+  EXPECT_EQ(asks_->commit_one(telling(message_to(9, 1, "signal:a"))).status.code(), code::kRunNotFound);
+  expect_ok(asks_->commit(batch(creation(1))));
+  asks_->claim(1);
+  expect_ok(asks_->commit(batch(ending(1, 1))));
+  EXPECT_EQ(asks_->commit_one(telling(message_to(1, 2, "signal:a"))).status.code(), code::kRunEnded);
+}
+
+// Promise 3.
+TEST_P(StoreContract, WhatAStepSendsIsCommittedWithItOrNotAtAll) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(2);
+  const auto sending = [](LeaseToken token, RunId child) {
+    Transition transition = recording(1, token, 0, {step_event("a", "1")});
+    transition.messages.push_back(message_to(2, child + 100, "signal:a"));
+    transition.creations.push_back(child_of(1, "a", child));
+    return transition;
+  };
+  EXPECT_EQ(asks_->commit_one(sending(7, 50)).status.kind(), StatusKind::kFenced);
+  EXPECT_FALSE(asks_->load(50));
+  EXPECT_TRUE(asks_->load(2).value().messages.empty());
+  expect_ok(asks_->commit(batch(sending(1, 51))));
+  EXPECT_EQ(asks_->load(51).value().row.parent, 1);
+  EXPECT_EQ(asks_->load(51).value().row.parent_step, "a");
+  EXPECT_EQ(asks_->load(2).value().messages.size(), 1U);
+  EXPECT_EQ(asks_->claim(1).at(0).row.run, 51);
+}
+
 TEST_P(StoreContract, RenewedLeaseIsKept) {
   expect_ok(asks_->commit(batch(creation(1))));
   asks_->claim(1);
@@ -448,131 +546,6 @@ TEST_P(StoreContract, SharedRowsWakeTheOtherEngine) {
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreContract, ::testing::ValuesIn(store_cases()),
                          [](const auto& subject) { return subject.param.name; });
-
-// The memory store is the model: the same random calls must give the same answers from each store.
-class TwinStores {
- public:
-  TwinStores(const std::string& folder, uint64_t seed) : random_(seed) {
-    for (const StoreCase& store_case : store_cases()) {
-      subjects_.push_back(store_case.make(folder));
-      stores_.push_back(subjects_.back()->open(loop_));
-    }
-  }
-
-  void step() {
-    const uint64_t choice = detail::next_random(random_) % 10;
-    if (choice < 5) {
-      commit();
-    } else if (choice < 8) {
-      const int32_t count_max = pick(4);
-      compare([&](StoreAsks& asks) {
-        std::string seen;
-        const std::vector<RunHistory> claimed =
-            asks.claim(ClaimRequest{"default", count_max, 1, 10, 1'000'000'000}).value();
-        for (const RunHistory& history : claimed) {
-          seen += show(history);
-          known_[history.row.run] = history.row.token;
-        }
-        return seen;
-      });
-    } else {
-      FindRequest request;
-      if (pick(2) == 0) request.run = 1 + pick(60);
-      if (pick(2) == 0) request.workflow = "triage";
-      if (pick(3) == 0) request.key = "k" + std::to_string(pick(5));
-      request.count_max = pick(6);
-      request.with_events = pick(2) == 0;
-      compare([&](StoreAsks& asks) {
-        std::string seen = std::to_string(asks.depth().value());
-        const std::vector<RunHistory> found = asks.find(request).value();
-        for (const RunHistory& history : found) seen += show(history);
-        return seen;
-      });
-    }
-  }
-
- private:
-  int32_t pick(int32_t bound) { return static_cast<int32_t>(detail::random_up_to(random_, bound - 1)); }
-
-  Transition draw() {
-    const RunId run = 1 + pick(60);
-    if (pick(3) == 0) {
-      Transition created = creation(run, std::string(static_cast<size_t>(pick(3)), 'i'));
-      if (pick(3) == 0) created.create->key = "k" + std::to_string(pick(5));
-      created.create->fingerprint = static_cast<uint64_t>(created.create->input.size());
-      created.create->claimed_by = pick(5) == 0 ? 1 : 0;
-      created.at = 900'000'000;
-      return created;
-    }
-    const LeaseToken token = pick(6) == 0 ? pick(3) : known_[run];
-    Transition drawn = recording(run, token, pick(4), {});
-    for (int i = pick(3); i > 0; --i) drawn.events.push_back(step_event("s" + std::to_string(i), "v"));
-    if (pick(4) == 0)
-      drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
-    drawn.release = pick(6) == 0;
-    return drawn;
-  }
-
-  void commit() {
-    const int count = 1 + pick(6);
-    const uint64_t drawing = random_;
-    compare([&](StoreAsks& asks) {
-      random_ = drawing;  // the same transitions for each store
-      std::vector<Transition> transitions;
-      transitions.reserve(static_cast<size_t>(count));
-      for (int i = 0; i < count; ++i) transitions.push_back(draw());
-      std::string seen;
-      for (const CommitAnswer& answer : asks.commit(std::move(transitions))) {
-        seen += answer.status.to_string() + ";";
-        if (answer.attached) seen += "attached " + show_row(*answer.attached, false);
-      }
-      return seen;
-    });
-  }
-
-  static std::string show_row(const RunRow& row, bool with_input) {
-    std::string text = run_name(row.run);
-    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims),
-                                 row.event_count, row.created_at, row.finished_at}) {
-      text += " " + std::to_string(number);
-    }
-    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.result;
-    return text + (with_input ? " " + row.input : "") + "\n";
-  }
-  static std::string show(const RunHistory& history) {
-    std::string text = show_row(history.row, true);
-    for (const Event& event : history.events) text += "  " + event.step + "=" + event.payload + "\n";
-    return text;
-  }
-
-  template <typename Ask>
-  void compare(Ask ask) {
-    std::vector<std::string> seen;
-    for (const auto& store : stores_) {
-      StoreAsks asks(loop_, *store);
-      seen.push_back(ask(asks));
-    }
-    for (const std::string& other : seen) ASSERT_EQ(other, seen.front());
-  }
-
-  TestLoop loop_;
-  uint64_t random_;
-  std::vector<std::unique_ptr<StoreSubject>> subjects_;
-  std::vector<std::unique_ptr<Store>> stores_;
-  std::map<RunId, LeaseToken> known_;
-};
-
-TEST(StoreTwins, RandomCallsGiveTheSameAnswers) {
-  for (uint64_t seed = 1; seed <= 8; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    const std::string folder = new_folder();
-    {
-      TwinStores twins(folder, seed);
-      for (int i = 0; i < 250 && !::testing::Test::HasFatalFailure(); ++i) twins.step();
-    }
-    std::filesystem::remove_all(folder);
-  }
-}
 
 }  // namespace
 }  // namespace stepwell::testing

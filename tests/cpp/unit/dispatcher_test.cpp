@@ -73,6 +73,61 @@ TEST(Dispatcher, AReportWithAnOldTokenIsDropped) {
   EXPECT_EQ(finish_with(world.items[0].token), RunStatus::kSucceeded);
 }
 
+// A second message with a known key was dropped by the store, yet its run heard it and took it for a new one.
+TEST(Dispatcher, AMessageWithAKnownKeyIsHeardOnce) {
+  World world(1);
+  world.dispatcher.serve("q", 10);
+  world.start();
+  world.run_for(50);
+  const RunId run = world.items.at(0).run;
+  for (int i = 0; i < 2; ++i)
+    world.dispatcher.tell(Message{0, run, "signal:a", "k", "payload", 0}, [](const Status&) {});
+  world.run_for(50);
+  std::vector<Report> reports(2);
+  for (size_t i = 0; i < 2; ++i) {
+    reports[i].kind = ReportKind::kWait;
+    reports[i].run = run;
+    reports[i].token = world.items[0].token;
+    reports[i].step = "wait#" + std::to_string(i);
+    reports[i].topic = "signal:a";
+  }
+  world.dispatcher.report(std::move(reports));
+  world.run_for(50);
+  ASSERT_EQ(world.items.size(), 2U);
+  EXPECT_EQ(world.items[1].kind, ItemKind::kStepAnswer);
+  EXPECT_EQ(world.items[1].text, "wait#0");
+}
+
+TEST(Dispatcher, ARunThatSleepsIsInNobodysMemoryUntilItsTime) {
+  World world(1);
+  world.dispatcher.serve("q", 1);
+  world.start();
+  world.run_for(50);
+  std::vector<Report> reports(2);
+  reports[0].kind = ReportKind::kWait;
+  reports[0].step = "sleep";
+  reports[0].due_at = world.loop.wall_ms() + 3'600'000;
+  reports[1].kind = ReportKind::kPark;
+  for (Report& report : reports) {
+    report.run = world.items.at(0).run;
+    report.token = world.items.at(0).token;
+  }
+  world.dispatcher.report(std::move(reports));
+  world.run_for(50);
+  EXPECT_EQ(world.items.back().kind, ItemKind::kStop);
+  EXPECT_EQ(world.dispatcher.counters().runs_in_flight, 0);
+  world.start();  // its place is free
+  world.run_for(50);
+  EXPECT_EQ(world.dispatcher.counters().runs_in_flight, 1);
+  world.dispatcher.serve("q", 2);
+  world.run_for(3'600'000 - 200);
+  EXPECT_EQ(world.dispatcher.counters().runs_in_flight, 1);
+  world.run_for(200);
+  EXPECT_EQ(world.dispatcher.counters().runs_in_flight, 2);
+  ASSERT_EQ(world.items.back().kind, ItemKind::kActivate);
+  EXPECT_EQ(world.items.back().history.size(), 1U);
+}
+
 TEST(Dispatcher, CancelEndsQueuedAndRunningRuns) {
   World world(1);
   world.start();  // nobody serves the queue: it stays queued
