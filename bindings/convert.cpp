@@ -215,6 +215,8 @@ Report report_of(PyObject* tuple) {
   switch (report.kind) {
     case ReportKind::kRunSucceeded:
     case ReportKind::kRunFailed:
+    case ReportKind::kRunCompensated:
+    case ReportKind::kMismatch:
       report.payload = fields.text();
       return report;
     case ReportKind::kStepSucceeded:
@@ -233,12 +235,18 @@ Report report_of(PyObject* tuple) {
       report.step = fields.text();
       report.topic = fields.text();
       report.due_at = fields.integer();
+      report.then_park = fields.boolean();
       return report;
     case ReportKind::kChild:
       report.step = fields.text();
       report.child = std::make_unique<NewRun>(run_of(fields.next()));
+      report.then_park = fields.boolean();
+      return report;
+    case ReportKind::kDrop:
+      report.step = fields.text();
       return report;
     case ReportKind::kPark:
+      report.open_waits = static_cast<int32_t>(fields.integer());
       return report;
     case ReportKind::kCall:
       break;

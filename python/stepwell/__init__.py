@@ -32,6 +32,24 @@ if TYPE_CHECKING:
     )
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
+    from stepwell._waits import (
+        child,
+        child_blocking,
+        first,
+        map,  # noqa: A004 - the name everybody knows
+        now,
+        patched,
+        random,
+        send,
+        sleep,
+        sleep_blocking,
+        sleep_until,
+        sleep_until_blocking,
+        step_key,
+        uuid,
+        wait_for_signal,
+        wait_for_signal_blocking,
+    )
     from stepwell._workflow import Step, Workflow, gather, step, workflow
     from stepwell.triage import triage
 
@@ -59,10 +77,26 @@ _WHERE = {
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
+    "child": "_waits",
+    "child_blocking": "_waits",
+    "first": "_waits",
     "gather": "_workflow",
     "llm": "",
+    "map": "_waits",
+    "now": "_waits",
+    "patched": "_waits",
+    "random": "_waits",
+    "send": "_waits",
+    "sleep": "_waits",
+    "sleep_blocking": "_waits",
+    "sleep_until": "_waits",
+    "sleep_until_blocking": "_waits",
     "step": "_workflow",
+    "step_key": "_waits",
     "triage": "",
+    "uuid": "_waits",
+    "wait_for_signal": "_waits",
+    "wait_for_signal_blocking": "_waits",
     "workflow": "_workflow",
 }
 
@@ -90,10 +124,26 @@ __all__ = [
     "WaitTimeout",
     "Workflow",
     "WorkflowError",
+    "child",
+    "child_blocking",
+    "first",
     "gather",
     "llm",
+    "map",
+    "now",
+    "patched",
+    "random",
+    "send",
+    "sleep",
+    "sleep_blocking",
+    "sleep_until",
+    "sleep_until_blocking",
     "step",
+    "step_key",
     "triage",
+    "uuid",
+    "wait_for_signal",
+    "wait_for_signal_blocking",
     "workflow",
 ]
 

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
+from stepwell._step_context import StepContext, in_time, inside_a_step
 from stepwell._types import run_name
-from stepwell._workflow import current_activation, current_scope
+from stepwell._workflow import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable
 
     from stepwell._worker import Worker
     from stepwell._workflow import Step, Workflow
 
 # ReportKind of the core.
-RUN_SUCCEEDED, RUN_FAILED, STEP_SUCCEEDED, STEP_FAILED, CALL = range(5)
-# EventKind of the core.
+RUN_SUCCEEDED, RUN_FAILED, STEP_SUCCEEDED, STEP_FAILED, CALL, WAIT, CHILD, PARK, DROP, RUN_COMPENSATED, MISMATCH = (
+    range(11)
+)
+# EventKind of the core. The others (a timer was set, a child was started) are its own business.
 _EVENT_SUCCEEDED, _EVENT_FAILED, _EVENT_ATTEMPT_FAILED = 1, 2, 3
 # ItemKind of the core.
 _STEP_ANSWER, _STOP = 1, 3
+
+# Steps of a branch of `first`, which may have lost.
+_LOST = re.compile(r"(?:^|/)first(?:#\d+)?/")
 
 # What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one.
 Answer = tuple[bool, bool, bytes, int]
 
 
-@contextlib.contextmanager
-def _inside_a_step() -> Iterator[None]:
-    """Steps and calls inside a step are part of it: a replay does not make them, so they must not be counted either."""
-    token = current_activation.set(None)
-    try:
-        yield
-    finally:
-        current_activation.reset(token)
+class LaidAside(BaseException):
+    """Unwinds a plain workflow whose run waits in the store from now on. Not an Exception: no handler may stop it."""
 
 
 class Activation:
@@ -46,14 +46,22 @@ class Activation:
     """
 
     __slots__ = (
+        "asked",
+        "blocked",
         "flow",
         "history",
+        "is_pausing",
         "is_stopped",
+        "live",
         "occurrences",
+        "open_waits",
+        "patches",
+        "rests",
         "run",
         "stop_payload",
         "task",
         "token",
+        "undos",
         "waiting",
         "worker",
     )
@@ -70,7 +78,17 @@ class Activation:
         self.run = run
         self.token = token
         self.flow = flow
-        self.history = {event[2]: event for event in history} if history else None
+        self.history = {event[2]: event for event in history if event[0] <= _EVENT_ATTEMPT_FAILED} if history else None
+        #: Recorded steps that this code has asked for; who asks for fewer than there are is not the code that recorded them.
+        self.asked: set[str] = set()
+        #: Branches that could go on, and how many of them wait. When all wait, the run may be laid aside.
+        self.live = 1
+        self.blocked = 0
+        self.open_waits = 0
+        self.is_pausing = False
+        self.rests: list[Any] = []
+        self.patches: dict[str, bool] = {}
+        self.undos: list[tuple[Step[..., Any], str, Any]] = []
         self.occurrences: dict[str, int] = {}
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
         self.task: asyncio.Task[None] | None = None
@@ -89,6 +107,7 @@ class Activation:
         event = self.history.get(step) if self.history else None
         if event is None:
             return None, 1
+        self.asked.add(step)
         kind, attempt, _, payload, _ = event
         if kind == _EVENT_ATTEMPT_FAILED:
             return None, attempt + 1
@@ -106,20 +125,15 @@ class Activation:
         answer, attempt = self.recorded(name)
         value: Any = None
         while answer is None or not answer[0]:
+            if self.is_pausing:
+                await self._rest()
             try:
-                with _inside_a_step():
+                with inside_a_step(self, name) as context:
                     if step.timeout_s is None:
                         value = await step.fn(*args, **kwargs)
                     else:
                         value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
-                report = (
-                    STEP_SUCCEEDED,
-                    self.run,
-                    self.token,
-                    name,
-                    attempt,
-                    _codec.encode(value, f"result of step {step.name!r}"),
-                )
+                report = self._succeeded(step, name, attempt, value, context)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
                 report = _failed(self, step, name, attempt, error)
             answer = await self.expect(name, report)
@@ -133,30 +147,137 @@ class Activation:
         value: Any = None
         while answer is None or not answer[0]:
             self.check_stopped()
+            if self.is_pausing:
+                self._rest_blocking()
             try:
-                with _inside_a_step():
-                    value = step.fn(*args, **kwargs) if step.timeout_s is None else _in_time(step, args, kwargs)
-                report = (
-                    STEP_SUCCEEDED,
-                    self.run,
-                    self.token,
-                    name,
-                    attempt,
-                    _codec.encode(value, f"result of step {step.name!r}"),
-                )
+                with inside_a_step(self, name) as context:
+                    value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
+                report = self._succeeded(step, name, attempt, value, context)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
                 report = _failed(self, step, name, attempt, error)
             answer = self.expect_blocking(report)
             attempt = answer[3]
         return self._value(step, name, answer, value)
 
+    def _succeeded(
+        self, step: Step[..., Any], name: str, attempt: int, value: Any, context: StepContext
+    ) -> tuple[Any, ...]:
+        payload = _codec.encode(value, f"result of step {step.name!r}")
+        report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload)
+        return (*report, tuple(context.sent)) if context.sent else report
+
     def _value(self, step: Step[..., Any], name: str, answer: Answer, live: Any) -> Any:
         _, ok, payload, attempts = answer
         if not ok:
             raise step_failed(self.run, name, payload, attempts)
         if live is not None:
-            return _codec.same_as_replayed(live, payload, step.returns)
-        return _codec.decode(payload, step.returns, f"recorded result of step {name!r}")
+            value = _codec.same_as_replayed(live, payload, step.returns)
+        else:
+            value = _codec.decode(payload, step.returns, f"recorded result of step {name!r}")
+        if step.undo is not None:
+            self.undos.append((step.undo, name, value))
+        return value
+
+    # -- waiting --------------------------------------------------------------------------------------------------------
+
+    async def wait(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
+        """Wait for a message, a time or a child, in the store if it takes long. `request`: the middle of the report."""
+        step = self.identify(name)
+        answer, _ = self.recorded(step)
+        if answer is not None:
+            return answer
+        future = self.expect(step, (kind, self.run, self.token, step, *request, False))
+        self.blocked += 1
+        self.open_waits += 1
+        self.worker.look_whether_idle(self)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not self.is_stopped and self.waiting.pop(step, None) is not None:
+                self.worker.report_soon((DROP, self.run, self.token, step))
+            raise
+        finally:
+            self.blocked -= 1
+            self.open_waits -= 1
+
+    def wait_blocking(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
+        """Wait the same way in a plain workflow, whose thread is free meanwhile when it takes long."""
+        step = self.identify(name)
+        answer, _ = self.recorded(step)
+        return answer or self.expect_blocking((kind, self.run, self.token, step, *request, True))
+
+    def branches(self, count: int, *, wakes_after: int) -> Callable[[str, Awaitable[Any]], Awaitable[Any]]:
+        """Return what runs one of `count` branches in its scope, while their parent waits until `wakes_after` have ended.
+
+        The branch whose end wakes the parent leaves it its place among those that could go on.
+        """
+        self.live += max(count, 1) - 1
+        ended = 0
+
+        async def run_branch(scope: str, branch: Awaitable[Any]) -> Any:
+            nonlocal ended
+            current_scope.set(scope)
+            try:
+                return await branch
+            finally:
+                ended += 1
+                if ended != wakes_after:
+                    self.live -= 1
+                    self.worker.look_whether_idle(self)
+
+        return run_branch
+
+    def note(self, name: str, value: Any) -> Any:
+        """Record a value that needs no waiting: whatever is recorded later is recorded after it."""
+        step = self.identify(name)
+        answer, _ = self.recorded(step)
+        if answer is not None:
+            return _codec.decode(answer[2])
+        self.decide(step, value)
+        return value
+
+    def decide(self, step: str, value: Any) -> None:
+        """Record what was decided, under an identity that is known; see `note`."""
+        report = (STEP_SUCCEEDED, self.run, self.token, step, 1, _codec.encode(value))
+        if self.flow.is_async:
+            self.worker.report_soon(report)
+        else:
+            self.worker.core.complete([report])
+
+    def unasked(self) -> list[str]:
+        """Return what was recorded and never asked for, branches that lost a race aside."""
+        if self.history is None:
+            return []
+        return sorted(step for step in self.history if step not in self.asked and not _LOST.search(step))
+
+    def set_pausing(self, is_pausing: bool) -> None:  # noqa: FBT001 - its name says it
+        """Come to rest before the next step, or go on after all."""
+        self.is_pausing = is_pausing
+        if is_pausing:
+            self.worker.look_whether_idle(self)
+            return
+        rests, self.rests = self.rests, []
+        for rest in rests:
+            rest()
+
+    async def _rest(self) -> None:
+        future: asyncio.Future[None] = self.worker.loop.create_future()
+        self.rests.append(lambda: None if future.done() else future.set_result(None))
+        self.blocked += 1
+        self.worker.look_whether_idle(self)
+        try:
+            await future
+        finally:
+            self.blocked -= 1
+
+    def _rest_blocking(self) -> None:
+        over = threading.Event()
+        self.rests.append(over.set)
+        self.worker.core.complete([(PARK, self.run, self.token, 0)])
+        if not self.is_pausing:
+            return
+        over.wait()
+        self.check_stopped()
 
     async def call(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
         """Have the core make a call and return the recorded body and the attempts it took.
@@ -212,13 +333,16 @@ class Activation:
     def stop(self, payload: bytes) -> None:
         """Drop the activation: its result is no longer wanted."""
         self.is_stopped = True
-        self.stop_payload = payload or b"{}"
+        self.stop_payload = payload
+        self.set_pausing(False)
         if self.task is not None:
             self.task.cancel()
 
     def check_stopped(self) -> None:
         """Leave the workflow when the run is no longer ours."""
         if self.is_stopped:
+            if not self.stop_payload:
+                raise LaidAside
             error = _codec.decode_error(self.stop_payload)
             raise RunCancelled(
                 error.get("code", "SW-E1006"), error.get("message", "the run was stopped"), run_id=run_name(self.run)
@@ -239,30 +363,6 @@ def _failed(activation: Activation, step: Step[..., Any], name: str, attempt: in
         retryable,
         step.retry_core,
     )
-
-
-def _in_time(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a plain step with a time limit. Python cannot end a thread: a late one goes on, its result is dropped."""
-    import contextvars
-
-    is_done = threading.Event()
-    outcome: list[Any] = []
-    context = contextvars.copy_context()
-
-    def body() -> None:
-        try:
-            outcome.append((True, context.run(step.fn, *args, **kwargs)))
-        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
-            outcome.append((False, error))
-        is_done.set()
-
-    threading.Thread(target=body, name=f"stepwell-step-{step.name}", daemon=True).start()
-    if not is_done.wait(step.timeout_s):
-        raise TimeoutError
-    ok, value = outcome[0]
-    if not ok:
-        raise value
-    return value
 
 
 def step_failed(run: int, step: str, payload: bytes, attempts: int) -> StepFailed:

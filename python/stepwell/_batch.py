@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
-from stepwell._engine import start_request
 from stepwell._errors import InputError, WorkflowError, closed_error, failure_of
 from stepwell._run import run_error
+from stepwell._starts import start_request
 from stepwell._types import RunStatus
 
 if TYPE_CHECKING:

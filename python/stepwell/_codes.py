@@ -64,6 +64,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The run did not end within the timeout it was started with.",
         "Raise the timeout, or look at what it waited for.",
     ),
+    "SW-E1018": (
+        "bad priority",
+        "Priorities are small whole numbers; the smallest goes first.",
+        "Use 0, or -10 to 10.",
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",
@@ -148,6 +153,23 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "A wait with a timeout and no default ended without a signal.",
         "Send it earlier, raise the timeout, or give a default.",
     ),
+    "SW-E2007": ("run compensated", "The workflow failed; what its steps did was undone.", "The cause is in .error."),
+    "SW-E2008": (
+        "code and history differ",
+        "The workflow ended without asking for steps that its run had recorded: it was changed meanwhile.",
+        "Bring the steps back, or guard the change with sw.patched, then resume the run. Nothing is lost.",
+    ),
+    "SW-E2009": (
+        "not in a run",
+        "This call means something only inside a workflow, or inside a step, that an engine runs.",
+        "Start the workflow with an engine; call step_key and send in a step, the others outside of steps.",
+    ),
+    "SW-E2010": (
+        "time without a zone",
+        "A naive datetime names no moment.",
+        "Use sw.now() or datetime(..., tzinfo=UTC).",
+    ),
+    "SW-E2011": ("nothing to wait for", "first() was called without branches.", "Give it at least one."),
     "SW-E2101": (
         "no API key",
         "The provider wants a key and none was found.",

@@ -54,8 +54,9 @@ class Runtime:
     # (2, ..., step, attempt, payload[, new runs])  step succeeded; these begin with its commit
     # (3, ..., step, attempt, error, retryable, retry)  step failed
     # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
-    # (5, ..., step, topic, due_at)  wait                    (6, ..., step, new run)  start a child, wait for its end
-    # (7, ...)  nothing is left to do but wait
+    # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
+    # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
+    # (9, ..., payload)  run compensated                     (10, ..., payload)  code and history differ
     def complete(self, reports: list[tuple[object, ...]], /) -> None: ...
     def record(self, report: tuple[object, ...], /) -> tuple[object, ...]: ...
     def wait(self, run: int, timeout_ms: int, /) -> _Answer: ...

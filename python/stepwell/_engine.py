@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import hashlib
-import json
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from stepwell import _codec, _config
+from stepwell import _config
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._port import CLOSED, Caller
 from stepwell._run import Run
+from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
 from stepwell._workflow import Workflow
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from stepwell._batch import Batch
 
 R = TypeVar("R")
+
+
 _IN_FLIGHT_DEFAULT = 1000
 
 
@@ -66,6 +67,7 @@ class Engine:
             calls_per_host_max=calls_per_host,
         )
         self._worker = Worker(self._core)
+        self._worker.need = self._need
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False
@@ -95,34 +97,62 @@ class Engine:
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
 
-    @overload
-    def start(
-        self, flow: Workflow[..., Coroutine[Any, Any, R]], value: Any = None, *, key: str | None = None
-    ) -> Run[R]: ...
-    @overload
-    def start(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]: ...
-    def start(self, flow: Workflow[..., Any], value: Any = None, *, key: str | None = None) -> Run[Any]:
-        """Start a run and return once it is durable.
-
-        With a `key`, the same key and the same input give the same run; another input raises ConflictError SW-E1201.
-        """
+    def _need(self, flow: Workflow[..., Any]) -> None:
         if flow.name not in self._served:
             self.serve(flow)
-        answer = self._core.start([start_request(flow, value, key)])[0]
+
+    @overload
+    def start(
+        self,
+        flow: Workflow[..., Coroutine[Any, Any, R]],
+        value: Any = None,
+        **options: Unpack[StartOptions],
+    ) -> Run[R]: ...
+    @overload
+    def start(
+        self,
+        flow: Workflow[..., R],
+        value: Any = None,
+        **options: Unpack[StartOptions],
+    ) -> Run[R]: ...
+    def start(
+        self,
+        flow: Workflow[..., Any],
+        value: Any = None,
+        **options: Unpack[StartOptions],
+    ) -> Run[Any]:
+        """Start a run and return once it is durable.
+
+        Options: `key`, `delay`, `timeout`, `priority` (see StartOptions).
+        """
+        self._need(flow)
+        answer = self._core.start([options_request(flow, value, options)])[0]
         return self._started(flow, answer)
 
     @overload
     async def astart(
-        self, flow: Workflow[..., Coroutine[Any, Any, R]], value: Any = None, *, key: str | None = None
+        self,
+        flow: Workflow[..., Coroutine[Any, Any, R]],
+        value: Any = None,
+        **options: Unpack[StartOptions],
     ) -> Run[R]: ...
     @overload
-    async def astart(self, flow: Workflow[..., R], value: Any = None, *, key: str | None = None) -> Run[R]: ...
-    async def astart(self, flow: Workflow[..., Any], value: Any = None, *, key: str | None = None) -> Run[Any]:
+    async def astart(
+        self,
+        flow: Workflow[..., R],
+        value: Any = None,
+        **options: Unpack[StartOptions],
+    ) -> Run[R]: ...
+    async def astart(
+        self,
+        flow: Workflow[..., Any],
+        value: Any = None,
+        **options: Unpack[StartOptions],
+    ) -> Run[Any]:
         """Start a run without blocking the caller's event loop."""
-        if flow.name not in self._served:
-            self.serve(flow)
+        self._need(flow)
         ticket, future = self._caller().future()
-        self._core.start_async([start_request(flow, value, key)], ticket)
+        self._core.start_async([options_request(flow, value, options)], ticket)
         answers = await future
         return self._started(flow, answers[0])
 
@@ -351,26 +381,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def fingerprint_of(payload: bytes) -> int:
-    """Return 64 bits that tell one payload from another under the same key."""
-    return int.from_bytes(hashlib.blake2b(payload, digest_size=8).digest(), "little")
-
-
-def start_request(
-    flow: Workflow[..., Any], value: Any, key: str | None, *, queue: str | None = None, ticket: int = 0
-) -> tuple[Any, ...]:
-    """Return a start in the core's form. Raises InputError for a bad key or an input without a JSON form."""
-    payload = _codec.encode(value, f"input of workflow {flow.name!r}")
-    if key is None:
-        return (ticket, flow.name, queue or flow.name, "", 0, payload)
-    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:
-        raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
-    canonical = payload
-    if b"{" in payload:  # the order of an object's members makes no other request
-        canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
-    return (ticket, flow.name, queue or flow.name, key, fingerprint_of(canonical), payload)
 
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()

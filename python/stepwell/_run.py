@@ -61,6 +61,25 @@ class Run(Generic[R]):
             status, payload = found
         return status, payload
 
+    def signal(self, name: str, value: Any = None, *, key: str = "") -> None:
+        """Send a signal; durable when it returns. One that comes early is kept until the workflow waits for it.
+
+        A second one with the same `key` is dropped: use it when you may have to send again. Raises ConflictError SW-E1015
+        when the run has ended, BusyError SW-E1016 when it holds too many.
+        """
+        self._tell(f"signal:{name}", _codec.encode(value, f"signal {name!r}"), key)
+
+    def pause(self) -> None:
+        """Hold the run: it begins no further step, and what is under way is recorded first."""
+        self._tell("pause", b"", "")
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._tell("resume", b"", "")
+
+    def _tell(self, topic: str, payload: bytes, key: str) -> None:
+        self._engine._core.tell(self._run, topic, payload, key)  # noqa: SLF001
+
     def cancel(self) -> None:
         """End the run as cancelled, its calls in flight included. Nothing happens if it has ended."""
         self._engine._core.cancel(self._run)  # noqa: SLF001

@@ -74,7 +74,7 @@ def _retry_core(max_attempts: int, base: Duration, cap: Duration, max_elapsed: D
 
 
 class RunStatus(enum.IntEnum):
-    """Where a run stands. SUCCEEDED, FAILED, CANCELLED and DEAD are final. The numbers are those of the core."""
+    """Where a run stands. SUCCEEDED, FAILED, CANCELLED, DEAD and COMPENSATED are final. The numbers are those of the core."""
 
     QUEUED = 0
     RUNNING = 1
@@ -84,6 +84,7 @@ class RunStatus(enum.IntEnum):
     DEAD = 5
     WAITING = 6
     PAUSED = 7
+    COMPENSATED = 8
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
-from stepwell._activation import RUN_FAILED, RUN_SUCCEEDED, Activation
+from stepwell._activation import PARK, RUN_FAILED, Activation, LaidAside
+from stepwell._ends import failed, failed_blocking, succeeded
 from stepwell._errors import ClosedError, RunCancelled
 from stepwell._port import Port
 from stepwell._workflow import current_activation, current_scope
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepwell")
 
 # ItemKind of the core.
-_ACTIVATE, _STEP_ANSWER, _ATTEMPT, _STOP, _RUN_FINISHED, _STARTED, _HTTP = range(7)
+_ACTIVATE, _STEP_ANSWER, _ATTEMPT, _STOP, _RUN_FINISHED, _STARTED, _HTTP, _PAUSE = range(8)
 _POLL_COUNT_MAX = 1024
 _REPORTS_HELD_MAX = 64
 # A plain workflow slower than this hands in its result at once; quick ones share a batch.
@@ -47,8 +48,11 @@ class Worker:
         self.loop = asyncio.new_event_loop()
         self._outgoing: list[tuple[Any, ...]] = []
         self._is_flush_due = False
+        self._maybe_idle: list[Activation] = []
         self._next_group = 1
         self._lock = threading.Lock()
+        #: Sees that the engine serves a workflow; set by the engine.
+        self.need: Callable[[Workflow[..., Any]], None] = lambda _: None
         self._pool = _Pool(self)
         self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
@@ -78,6 +82,14 @@ class Worker:
     def report_soon(self, report: tuple[Any, ...]) -> None:
         """Hand in a report with the others of this turn of the event loop. Event loop thread only."""
         self._outgoing.append(report)
+        self._flush_soon()
+
+    def look_whether_idle(self, activation: Activation) -> None:
+        """Offer a run to the store at the end of this turn, if all its branches wait then. Event loop thread only."""
+        self._maybe_idle.append(activation)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
@@ -85,6 +97,13 @@ class Worker:
     def _flush(self) -> None:
         self._is_flush_due = False
         reports, self._outgoing = self._outgoing, []
+        if self._maybe_idle:
+            idle, self._maybe_idle = self._maybe_idle, []
+            reports.extend(
+                (PARK, each.run, each.token, each.open_waits)
+                for each in idle
+                if each.blocked >= each.live and not each.is_stopped
+            )
         with contextlib.suppress(ClosedError):
             self.core.complete(reports)
 
@@ -108,7 +127,7 @@ class Worker:
         grouped: dict[int, list[tuple[Any, ...]]] = {}
         plain: list[Activation] = []
         for item in items:
-            if item[0] >= _RUN_FINISHED:
+            if _RUN_FINISHED <= item[0] <= _HTTP:
                 grouped.setdefault(item[1] >> 32, []).append(item)
             elif self._is_async(item):
                 for_loop.append(item)  # its queue was once served for a plain workflow too
@@ -144,6 +163,8 @@ class Worker:
             stopped = self.active.pop(item[1], None)
             if stopped is not None:
                 stopped.stop(item[2])
+        elif item[0] == _PAUSE and item[1] in self.active:
+            self.active[item[1]].set_pausing(item[2])
 
     # -- async workflows --------------------------------------------------------------------------------------------
 
@@ -169,6 +190,8 @@ class Worker:
                 active[item[1]].deliver(item[2], (True, item[3], item[4], item[5]))
             elif kind == _ATTEMPT:
                 active[item[1]].deliver(item[2], (False, False, b"", item[3]))
+            elif kind == _PAUSE:
+                active[item[1]].set_pausing(item[2])
             else:
                 active.pop(item[1]).stop(item[2])
         if plain:
@@ -182,12 +205,7 @@ class Worker:
                 value = await flow.fn()
             else:
                 value = await flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
-            report = (
-                RUN_SUCCEEDED,
-                activation.run,
-                activation.token,
-                _codec.encode(value, f"result of workflow {flow.name!r}"),
-            )
+            report = succeeded(activation, value)
         except asyncio.CancelledError:
             if activation.is_stopped:
                 return
@@ -197,10 +215,13 @@ class Worker:
                 activation.token,
                 _codec.encode_error(RuntimeError("the workflow cancelled itself")),
             )
-        except RunCancelled:
+        except (RunCancelled, LaidAside):
             return
         except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
-            report = (RUN_FAILED, activation.run, activation.token, _codec.encode_error(error))
+            try:
+                report = await failed(activation, error)
+            except (asyncio.CancelledError, RunCancelled, LaidAside):
+                return
         self.active.pop(activation.run, None)
         self.report_soon(report)
 
@@ -266,7 +287,8 @@ class _Pool:
                 return
             began = time.perf_counter_ns()
             report = self._drive(activation)
-            worker.active.pop(activation.run, None)
+            if worker.active.get(activation.run) is activation:  # not a later one of the same run
+                worker.active.pop(activation.run)
             if report is not None:
                 held.append(report)
             if len(held) >= _REPORTS_HELD_MAX or time.perf_counter_ns() - began > _QUICK_NS:
@@ -287,16 +309,14 @@ class _Pool:
                 value = flow.fn()
             else:
                 value = flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
-            return (
-                RUN_SUCCEEDED,
-                activation.run,
-                activation.token,
-                _codec.encode(value, f"result of workflow {flow.name!r}"),
-            )
-        except RunCancelled:
+            return succeeded(activation, value)
+        except (RunCancelled, LaidAside):
             return None
         except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
-            return (RUN_FAILED, activation.run, activation.token, _codec.encode_error(error))
+            try:
+                return failed_blocking(activation, error)
+            except (RunCancelled, LaidAside):
+                return None
         finally:
             current_activation.reset(token)
             current_scope.set("")

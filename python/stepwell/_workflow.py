@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stepwell._activation import Activation
+    from stepwell._step_context import StepContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: The run that the present code belongs to; None outside of one.
 current_activation: ContextVar[Activation | None] = ContextVar("stepwell_activation", default=None)
+#: The step that the present code is part of; None outside of one.
+current_step: ContextVar[StepContext | None] = ContextVar("stepwell_step", default=None)
 #: The branch of `gather` that the present code stands in, as a prefix of step identities.
 current_scope: ContextVar[str] = ContextVar("stepwell_scope", default="")
 
 _NO_RETRY = Retry(max_attempts=1)
+# What was done must be undone, so this is patient.
+_UNDO_RETRY = Retry(max_attempts=10)
 
 
 def _hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -43,7 +48,15 @@ def _hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
 class Step(Generic[P, R]):
     """A function whose result is recorded when a run calls it. Outside of a run it is just the function."""
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None, retry: Retry | None, timeout: Duration | None) -> None:
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None,
+        retry: Retry | None,
+        timeout: Duration | None,
+        undo: Callable[[Any], Any] | None = None,
+    ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name or fn.__name__
@@ -51,6 +64,13 @@ class Step(Generic[P, R]):
         self.retry_core = self.retry.to_core()
         self.timeout_s = None if timeout is None else duration_ms(timeout, "timeout") / 1000
         self.is_async = inspect.iscoroutinefunction(fn)
+        self.undo: Step[..., Any] | None = None
+        if undo is not None:
+            self.undo = (
+                undo
+                if isinstance(undo, Step)
+                else Step(undo, name=f"undo {self.name}", retry=_UNDO_RETRY, timeout=None)
+            )
 
     @functools.cached_property
     def returns(self) -> Any:
@@ -74,10 +94,11 @@ class Step(Generic[P, R]):
 class Workflow(Generic[P, R]):
     """A function of one input that a run executes. Outside of a run it is just the function."""
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None) -> None:
+    def __init__(self, fn: Callable[P, R], *, name: str | None, version: str = "") -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name or fn.__name__
+        self.version = version
         self.is_async = inspect.iscoroutinefunction(fn)
         parameters = list(inspect.signature(fn).parameters.values())
         required = [
@@ -119,7 +140,11 @@ class Workflow(Generic[P, R]):
 def step(fn: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+    undo: Callable[[Any], Any] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -128,6 +153,7 @@ def step(
     name: str | None = None,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    undo: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Make a function a step: inside a run its result is recorded once and never computed again.
 
@@ -135,25 +161,29 @@ def step(
 
     `retry` says how often a raising attempt is tried again (default: not), `timeout` how long one attempt may take.
     Use it bare (`@step`) or with options (`@step(retry=Retry(5), timeout="30s")`).
+
+    `undo` (a function of the step's result, or a step) makes it part of a saga: when the workflow fails later, what its
+    steps did is undone, the last one first, and the run ends as compensated.
     """
     if fn is not None:
-        return Step(fn, name=name, retry=retry, timeout=timeout)
-    return lambda inner: Step(inner, name=name, retry=retry, timeout=timeout)
+        return Step(fn, name=name, retry=retry, timeout=timeout, undo=undo)
+    return lambda inner: Step(inner, name=name, retry=retry, timeout=timeout, undo=undo)
 
 
 @overload
 def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
-def workflow(fn: Callable[P, R] | None = None, /, *, name: str | None = None) -> Any:
+def workflow(*, name: str | None = None, version: str = "") -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(fn: Callable[P, R] | None = None, /, *, name: str | None = None, version: str = "") -> Any:
     """Make a function a workflow: `engine.start(flow, x)` runs it durably.
 
     After a crash it runs again from the top and recorded steps answer from the history, so whatever is not a step must
-    give the same answer each time. `name` is what runs are stored under (default: the function's name).
+    give the same answer each time. `name` is what runs are stored under (default: the function's name), `version` is kept
+    with each run that this code starts.
     """
     if fn is not None:
-        return Workflow(fn, name=name)
-    return lambda inner: Workflow(inner, name=name)
+        return Workflow(fn, name=name, version=version)
+    return lambda inner: Workflow(inner, name=name, version=version)
 
 
 async def gather(*branches: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
@@ -166,11 +196,8 @@ async def gather(*branches: Awaitable[Any], return_exceptions: bool = False) -> 
         return list(await asyncio.gather(*branches, return_exceptions=return_exceptions))
     scope = activation.identify("gather")
 
-    async def run_branch(index: int, branch: Awaitable[Any]) -> Any:
-        current_scope.set(f"{scope}/{index}/")
-        return await branch
-
-    tasks = [asyncio.ensure_future(run_branch(index, branch)) for index, branch in enumerate(branches)]
+    run_branch = activation.branches(len(branches), wakes_after=len(branches))
+    tasks = [asyncio.ensure_future(run_branch(f"{scope}/{index}/", branch)) for index, branch in enumerate(branches)]
     try:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:

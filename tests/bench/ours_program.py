@@ -89,7 +89,7 @@ def queue(folder: str, count: str, singles: str) -> Measures:
         with sw.Engine(Path(folder) / f"{name}.db") as engine:
             core, total = engine._core, int(count)
             began = time.perf_counter()
-            from stepwell._engine import start_request
+            from stepwell._starts import start_request
 
             for begin in range(0, total, 500):
                 core.start([start_request(flow, JOB, None) for _ in range(min(500, total - begin))])

@@ -34,7 +34,10 @@ enum class InputKind : uint8_t {
   kChildRequested,  // step, creation
   kMessage,         // message
   kTimeDue,         // step: its wait's deadline; empty: the run's
-  kParkRequested,   // the worker has nothing to do but wait
+  kParkRequested,   // open_waits: the worker has nothing to do but wait for so many
+  kWaitDropped,     // step: nobody waits for it any more
+  kRunCompensated,  // payload: the error
+  kMismatch,        // payload: how the code and the history differ
 };
 
 struct Input {
@@ -51,6 +54,7 @@ struct Input {
   std::optional<Creation> creation;
   std::vector<Creation> creations;  // with kStepSucceeded: what the step sent to queues
   std::optional<Message> message;
+  int32_t open_waits = 0;
 };
 
 enum class CommandKind : uint8_t {
@@ -131,12 +135,14 @@ class RunMachine {
   Decision on_message(Input& input);
   Decision on_time(Input& input);
   Decision on_park(const Input& input);
+  Decision on_drop(const Input& input);
+  Decision on_mismatch(Input& input);
   // Answers the wait with the oldest message of its topic, or with its deadline, or leaves it.
   void try_to_answer(Decision& decision, StepState& step, const std::string& name, WallMs at);
   void answer_wait(Decision& decision, StepState& step, const std::string& name, bool ok, Payload payload);
   void take_orders(Decision& decision);
   void take_pause(Decision& decision);
-  Decision& lay_aside(Decision& decision, WallMs wake_at);
+  Decision& lay_aside(Decision& decision, WallMs wake_at, bool is_paused);
   [[nodiscard]] Decision timed_out(Input& input);
   void record(Decision& decision, EventKind kind, const Input& input);
   [[nodiscard]] Status refuse(const Input& input, const std::string& why) const;

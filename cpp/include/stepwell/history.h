@@ -19,6 +19,7 @@ enum class EventKind : uint8_t {
   kStepAttemptFailed = 3,  // payload: the error; another attempt follows
   kTimerSet = 4,           // a wait with a deadline began; payload: the wall time it is due, in decimal
   kChildStarted = 5,       // payload: the child's run id, in decimal
+  kMismatch = 6,           // the code did not fit the history, and the run was paused; payload: the error that says how
 };
 
 // What somebody outside tells a run: a signal, a child's end, a request to cancel or pause. Kept until a wait takes it.

@@ -85,7 +85,10 @@ enum class ReportKind : uint8_t {
   kCall = 4,           // run, step, call
   kWait = 5,           // run, step, topic, due_at: wait for a message of that topic, for a time, or for either
   kChild = 6,          // run, step, child: start a run and wait for its end
-  kPark = 7,           // run: nothing is left to do but wait; it may be laid aside (kStop follows) or not
+  kPark = 7,  // run, open_waits: nothing is left to do but wait for these; it may be laid aside (kStop follows)
+  kDrop = 8,  // run, step: a wait that nobody waits for any more
+  kRunCompensated = 9,  // run, payload (error): it failed, and its steps were undone
+  kMismatch = 10,       // run, payload (error): code and history differ; it is paused
 };
 
 struct Report {
@@ -100,6 +103,8 @@ struct Report {
   std::unique_ptr<CallSpec> call;
   std::string topic;
   WallMs due_at = -1;
+  bool then_park = false;  // with kWait and kChild: and there is nothing else to do
+  int32_t open_waits = 0;
   std::unique_ptr<NewRun> child;
   std::vector<NewRun> sent;  // with kStepSucceeded: runs that begin with the step's commit, or not at all
   // Set: the answer goes here, on the loop thread, and not out as an item. Destroyed unused when there will be none.

@@ -27,16 +27,19 @@ using OwnerId = int64_t;
 
 // Where a run stands. The numbers are stored; they never change their meaning. A final one never changes again.
 enum class RunStatus : uint8_t {
-  kQueued = 0,     // accepted, waits for a worker
-  kRunning = 1,    // leased
-  kSucceeded = 2,  // final: result holds the answer
-  kFailed = 3,     // final: error says why
-  kCancelled = 4,  // final
-  kDead = 5,       // final: gave up after too many crashes; kept for replay
-  kWaiting = 6,    // parked in the store until its wake time or a message, in nobody's memory
-  kPaused = 7,     // held until somebody resumes it
+  kQueued = 0,       // accepted, waits for a worker
+  kRunning = 1,      // leased
+  kSucceeded = 2,    // final: result holds the answer
+  kFailed = 3,       // final: error says why
+  kCancelled = 4,    // final
+  kDead = 5,         // final: gave up after too many crashes; kept for replay
+  kWaiting = 6,      // parked in the store until its wake time or a message, in nobody's memory
+  kPaused = 7,       // held until somebody resumes it
+  kCompensated = 8,  // final: failed, and what its steps had done was undone
 };
-inline bool is_final(RunStatus status) { return status >= RunStatus::kSucceeded && status <= RunStatus::kDead; }
+inline bool is_final(RunStatus status) {
+  return (status >= RunStatus::kSucceeded && status <= RunStatus::kDead) || status == RunStatus::kCompensated;
+}
 
 // When a failed attempt may be tried again. Full jitter: the delay is drawn from [0, min(cap, base * 2^n)].
 // (AWS Architecture Blog, "Exponential Backoff And Jitter".)

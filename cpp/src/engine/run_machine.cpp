@@ -34,6 +34,8 @@ RunStatus end_status(InputKind kind) {
       return RunStatus::kCancelled;
     case InputKind::kRunCrashed:
       return RunStatus::kDead;
+    case InputKind::kRunCompensated:
+      return RunStatus::kCompensated;
     default:
       return RunStatus::kFailed;
   }
@@ -52,6 +54,7 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
       inbox_(history.messages) {
   for (const Message& message : inbox_) met_messages_.insert(message.id);
   for (const Event& event : history.events) {
+    if (event.kind == EventKind::kMismatch) continue;
     StepState& step = steps_[event.step];
     step.attempt = event.attempt;
     switch (event.kind) {
@@ -80,6 +83,7 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
     case InputKind::kRunSucceeded:
     case InputKind::kRunFailed:
     case InputKind::kRunCrashed:
+    case InputKind::kRunCompensated:
     case InputKind::kCancelRequested:
       return on_end(input);
     case InputKind::kTakenUp:
@@ -90,6 +94,10 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
       return on_time(input);
     case InputKind::kParkRequested:
       return on_park(input);
+    case InputKind::kWaitDropped:
+      return on_drop(input);
+    case InputKind::kMismatch:
+      return on_mismatch(input);
     default:
       break;
   }

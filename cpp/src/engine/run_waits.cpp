@@ -32,7 +32,7 @@ Decision RunMachine::on_taken_up(Input& input) {
   Decision decision;
   take_orders(decision);
   if (decision.end) return decision;
-  if (pause_id_ != 0) return lay_aside(decision, -1);
+  if (pause_id_ != 0) return lay_aside(decision, -1, true);
   if (deadline_at_ >= 0) {
     Command& wake = decision.commands.emplace_back();
     wake.kind = CommandKind::kWakeAt;
@@ -87,11 +87,10 @@ void RunMachine::take_pause(Decision& decision) {
   pause_id_ = 0;
 }
 
-Decision& RunMachine::lay_aside(Decision& decision, WallMs wake_at) {
-  const bool is_pausing = pause_id_ != 0;
-  if (is_pausing) take_pause(decision);
+Decision& RunMachine::lay_aside(Decision& decision, WallMs wake_at, bool is_paused) {
+  if (pause_id_ != 0) take_pause(decision);
   is_parked_ = true;
-  decision.park = Park{wake_at, static_cast<int64_t>(inbox_.size()), is_pausing};
+  decision.park = Park{wake_at, static_cast<int64_t>(inbox_.size()), is_paused};
   decision.commands.emplace_back().kind = CommandKind::kPark;
   return decision;
 }
@@ -220,21 +219,56 @@ Decision RunMachine::on_park(const Input& input) {
   Decision decision;
   WallMs wake_at = deadline_at_;
   const bool is_pausing = pause_id_ != 0;
-  bool waits = is_pausing;
+  int32_t open_waits = 0;
   for (const auto& [name, step] : steps_) {
     if (step.is_done) continue;
     if (!step.is_wait) {
       decision.status = refuse(input, "step \"" + name + "\" is under way");
       return decision;
     }
-    waits = true;
+    ++open_waits;
     wake_at = earlier(wake_at, step.due_at);
   }
-  if (!waits || (!is_pausing && wake_at >= 0 && wake_at - input.at < kParkMsMin)) {
+  if (open_waits != input.open_waits) {
+    // Going on is up to whoever has the answer that the worker had not seen when it asked.
+    decision.status = refuse(input, "an answer is on its way");
+    return decision;
+  }
+  if ((open_waits == 0 && !is_pausing) || (!is_pausing && wake_at >= 0 && wake_at - input.at < kParkMsMin)) {
     decision.status = refuse(input, "there is nothing to wait for that is worth it");
     return decision;
   }
-  return lay_aside(decision, wake_at);
+  return lay_aside(decision, wake_at, is_pausing);
+}
+
+// Another branch was faster. A child that nobody waits for is not wanted either.
+Decision RunMachine::on_drop(const Input& input) {
+  Decision decision;
+  const auto found = steps_.find(input.step);
+  if (found == steps_.end() || !found->second.is_wait || found->second.is_done) {
+    decision.status = refuse(input, "there is no such wait");
+    return decision;
+  }
+  if (found->second.child != 0) {
+    // An event carries the message: it is committed with one or not at all.
+    Message message;
+    message.to = found->second.child;
+    message.topic = "cancel";
+    answer_wait(decision, found->second, found->first, false,
+                detail::error_payload(code::kRunCancelled, "nobody waited for it any more", 0, false));
+    decision.commands.clear();
+    decision.messages.push_back(std::move(message));
+    return decision;
+  }
+  steps_.erase(found);
+  return decision;
+}
+
+Decision RunMachine::on_mismatch(Input& input) {
+  Decision decision;
+  decision.events.push_back(event_of(EventKind::kMismatch, "", std::move(input.payload)));
+  ++next_seq_;
+  return lay_aside(decision, -1, true);
 }
 
 }  // namespace stepwell

@@ -226,20 +226,24 @@ void Dispatcher::on_report(Report& report) {
       if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
       break;
     }
+    case ReportKind::kRunCompensated:
+      input.kind = InputKind::kRunCompensated;
+      break;
+    case ReportKind::kMismatch:
+      input.kind = InputKind::kMismatch;
+      break;
     case ReportKind::kWait:
-      input.kind = InputKind::kWaitRequested;
-      input.topic = std::move(report.topic);
-      input.due_at = report.due_at;
-      break;
     case ReportKind::kChild:
-      input.kind = InputKind::kChildRequested;
-      input.creation = Creation{next_run_id(), std::move(*report.child)};
-      break;
     case ReportKind::kPark:
-      input.kind = InputKind::kParkRequested;
-      break;
+    case ReportKind::kDrop:
+      read_wait(report, input);
   }
   feed(report.run, active, std::move(input));
+  if (!report.then_park) return;
+  Input park;
+  park.kind = InputKind::kParkRequested;
+  park.open_waits = 1;
+  feed(report.run, active, std::move(park));
 }
 
 void Dispatcher::feed(RunId run, Active& active, Input input) {

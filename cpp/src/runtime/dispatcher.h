@@ -107,6 +107,7 @@ class Dispatcher {
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void renew();
+  void read_wait(Report& report, Input& input);
   void pass_on(std::vector<Message>& messages);
   void look_for_messages();
   void look_everywhere();

@@ -10,6 +10,26 @@ namespace {
 constexpr int64_t kDueCountMax = 1'000;
 }  // namespace
 
+void Dispatcher::read_wait(Report& report, Input& input) {
+  switch (report.kind) {
+    case ReportKind::kWait:
+      input.kind = InputKind::kWaitRequested;
+      input.topic = std::move(report.topic);
+      input.due_at = report.due_at;
+      return;
+    case ReportKind::kChild:
+      input.kind = InputKind::kChildRequested;
+      input.creation = Creation{next_run_id(), std::move(*report.child)};
+      return;
+    case ReportKind::kPark:
+      input.kind = InputKind::kParkRequested;
+      input.open_waits = report.open_waits;
+      return;
+    default:
+      input.kind = InputKind::kWaitDropped;
+  }
+}
+
 void Dispatcher::tell(Message message, StatusDone done) {
   message.id = next_run_id();
   message.at = loop_.wall_ms();

@@ -75,6 +75,7 @@ struct SimWorld::Script {
   int next = 0;
   bool is_pausing = false;
   bool is_busy = false;  // a step is under way
+  bool is_waiting = false;
   std::map<std::string, std::string> values;
 };
 
@@ -344,7 +345,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           if (script == engine.scripts.end()) break;
           if (!item.ok) return fail("step " + item.text + " gave up: " + item.payload);
           script->second.values[item.text] = item.payload;
-          script->second.is_busy = false;
+          script->second.is_busy = script->second.is_waiting = false;
           advance(engine, item.run);
           break;
         case ItemKind::kAttempt:
@@ -391,6 +392,7 @@ void SimWorld::advance(Engine& engine, RunId run) {
 
 void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind kind, const std::string& step) {
   script.is_busy = true;
+  script.is_waiting = kind != StepKind::kLocal && kind != StepKind::kCall;
   if (kind == StepKind::kLocal) return execute_local(engine, run, step, 1);
   std::vector<Report> reports(1);
   Report& report = reports[0];
@@ -432,6 +434,7 @@ void SimWorld::ask_to_park(Engine& engine, RunId run) {
   if (script == engine.scripts.end()) return;
   std::vector<Report> reports(1);
   reports[0].kind = ReportKind::kPark;
+  reports[0].open_waits = script->second.is_waiting ? 1 : 0;
   reports[0].run = run;
   reports[0].token = script->second.token;
   engine.dispatcher.report(std::move(reports));

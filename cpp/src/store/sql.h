@@ -71,7 +71,8 @@ CREATE VIEW run_list AS
     (SELECT name FROM names WHERE id = queue_id) AS queue, key,
     CASE WHEN leased.run IS NOT NULL THEN 'running' ELSE
       CASE finished.status WHEN 2 THEN 'succeeded' WHEN 3 THEN 'failed' WHEN 4 THEN 'cancelled' WHEN 5 THEN 'dead'
-        ELSE CASE waiting.is_paused WHEN 0 THEN 'waiting' WHEN 1 THEN 'paused' ELSE 'queued' END END END AS status,
+        WHEN 8 THEN 'compensated' ELSE
+          CASE waiting.is_paused WHEN 0 THEN 'waiting' WHEN 1 THEN 'paused' ELSE 'queued' END END END AS status,
     datetime(created_at / 1000, 'unixepoch') AS created, datetime(finished_at / 1000, 'unixepoch') AS finished
   FROM runs LEFT JOIN leased USING(run) LEFT JOIN finished USING(run) LEFT JOIN waiting USING(run);
 )sql";

@@ -108,6 +108,7 @@ TEST(Dispatcher, ARunThatSleepsIsInNobodysMemoryUntilItsTime) {
   reports[0].step = "sleep";
   reports[0].due_at = world.loop.wall_ms() + 3'600'000;
   reports[1].kind = ReportKind::kPark;
+  reports[1].open_waits = 1;
   for (Report& report : reports) {
     report.run = world.items.at(0).run;
     report.token = world.items.at(0).token;

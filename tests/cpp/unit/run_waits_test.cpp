@@ -28,6 +28,12 @@ Input input(InputKind kind, std::string step = {}, WallMs at = kNow) {
   return made;
 }
 
+Input park(int32_t open_waits, WallMs at = kNow) {
+  Input made = input(InputKind::kParkRequested, {}, at);
+  made.open_waits = open_waits;
+  return made;
+}
+
 Input wait(std::string step, std::string topic, WallMs due_at = -1) {
   Input made = input(InputKind::kWaitRequested, std::move(step));
   made.topic = std::move(topic);
@@ -126,18 +132,27 @@ TEST(RunWaits, AnEndTellsTheParentAndCancelsChildrenThatStillRun) {
 
 TEST(RunWaits, ARunIsLaidAsideOnlyWhenAllOfItWaits) {
   RunMachine machine(fresh(), 1);
-  EXPECT_FALSE(machine.decide(input(InputKind::kParkRequested), 0).status.is_ok()) << "it waits for nothing";
+  EXPECT_FALSE(machine.decide(park(0), 0).status.is_ok()) << "it waits for nothing";
   (void)machine.decide(wait("w", "signal:a"), 0);
   (void)machine.decide(input(InputKind::kCallRequested, "call"), 0);
-  EXPECT_FALSE(machine.decide(input(InputKind::kParkRequested), 0).status.is_ok()) << "a call is under way";
+  EXPECT_FALSE(machine.decide(park(1), 0).status.is_ok()) << "a call is under way";
   (void)machine.decide(input(InputKind::kCallSucceeded, "call"), 0);
   (void)machine.decide(wait("nap", "", kNow + kParkMsMin - 1), 0);
-  EXPECT_FALSE(machine.decide(input(InputKind::kParkRequested), 0).status.is_ok()) << "it would be back in a moment";
-  const Decision parked = machine.decide(input(InputKind::kParkRequested, "", kNow - 10'000), 0);
+  EXPECT_FALSE(machine.decide(park(2), 0).status.is_ok()) << "it would be back in a moment";
+  const Decision parked = machine.decide(park(2, kNow - 10'000), 0);
   ASSERT_TRUE(parked.park.has_value());
   EXPECT_EQ(parked.park->wake_at, kNow + kParkMsMin - 1);
   EXPECT_TRUE(machine.is_done());
   EXPECT_FALSE(machine.decide(told(message(1, "signal:a")), 0).status.is_ok()) << "the store keeps it";
+}
+
+// A run of two branches was laid aside with the answer to one of them on its way to the worker: nothing woke it again.
+TEST(RunWaits, AnAnswerThatTheWorkerHasNotSeenKeepsTheRunInMemory) {
+  RunMachine machine(fresh({message(1, "signal:a")}), 1);
+  (void)machine.decide(wait("a", "signal:a"), 0);
+  (void)machine.decide(wait("b", "signal:b"), 0);
+  EXPECT_FALSE(machine.decide(park(2), 0).status.is_ok());
+  EXPECT_TRUE(machine.decide(park(1), 0).park.has_value());
 }
 
 // A pause was taken when it was heard, and a crash before the run came to rest forgot it.
@@ -149,7 +164,7 @@ TEST(RunWaits, APauseIsTakenOnlyWhenTheRunIsLaidAside) {
   EXPECT_EQ(heard.commands[0].kind, CommandKind::kPause);
   EXPECT_TRUE(heard.commands[0].ok);
   (void)machine.decide(told(message(2, "signal:a")), 0);
-  const Decision parked = machine.decide(input(InputKind::kParkRequested), 0);
+  const Decision parked = machine.decide(park(0), 0);
   ASSERT_TRUE(parked.park.has_value());
   EXPECT_TRUE(parked.park->is_paused);
   EXPECT_EQ(parked.taken, std::vector<int64_t>{1});
@@ -165,7 +180,7 @@ TEST(RunWaits, AResumeBeforeTheRestLetsTheWorkerGoOn) {
   ASSERT_EQ(resumed.commands.size(), 1U);
   EXPECT_EQ(resumed.commands[0].kind, CommandKind::kPause);
   EXPECT_FALSE(resumed.commands[0].ok);
-  EXPECT_FALSE(machine.decide(input(InputKind::kParkRequested), 0).status.is_ok());
+  EXPECT_FALSE(machine.decide(park(0), 0).status.is_ok());
 }
 
 TEST(RunWaits, OrdersGivenMeanwhileAreObeyedWhenTheRunIsTakenUp) {

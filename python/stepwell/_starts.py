@@ -1,0 +1,66 @@
+"""Starts in the core's form: what a run begins with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from stepwell import _codec
+from stepwell._errors import InputError
+from stepwell._types import Duration, duration_ms
+
+if TYPE_CHECKING:
+    from stepwell._workflow import Workflow
+
+_PRIORITY_MAX = 1_000_000
+
+
+class StartOptions(TypedDict, total=False):
+    """What a start may say besides workflow and input."""
+
+    #: The same key and the same input give the same run; another input raises ConflictError SW-E1201.
+    key: str | None
+    #: The run begins so much later.
+    delay: Duration | None
+    #: A run that has not ended so long after its start fails with SW-E1017.
+    timeout: Duration | None
+    #: Of the runs that wait for a worker, those with the smallest priority go first (default 0).
+    priority: int
+
+
+def fingerprint_of(payload: bytes) -> int:
+    """Return 64 bits that tell one payload from another under the same key."""
+    return int.from_bytes(hashlib.blake2b(payload, digest_size=8).digest(), "little")
+
+
+def start_request(
+    flow: Workflow[..., Any], value: Any, key: str | None, *, queue: str | None = None, ticket: int = 0
+) -> tuple[Any, ...]:
+    """Return a start in the core's form. Raises InputError for a bad key or an input without a JSON form."""
+    payload = _codec.encode(value, f"input of workflow {flow.name!r}")
+    if key is None:
+        return (ticket, flow.name, queue or flow.name, "", 0, payload)
+    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > 255:
+        raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 printable characters")
+    canonical = payload
+    if b"{" in payload:  # the order of an object's members makes no other request
+        canonical = json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode()
+    return (ticket, flow.name, queue or flow.name, key, fingerprint_of(canonical), payload)
+
+
+def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions) -> tuple[Any, ...]:
+    """Return a start with its options in the core's form; the plainest one has no tail."""
+    plain = start_request(flow, value, options.get("key"))
+    delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
+    if delay is None and timeout is None and priority == 0 and not flow.version:
+        return plain
+    if not -_PRIORITY_MAX <= priority <= _PRIORITY_MAX:
+        raise InputError(
+            "SW-E1018", "priority is out of range", got=priority, expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}"
+        )
+    now = int(time.time() * 1000)
+    wake_at = -1 if delay is None else now + duration_ms(delay, "delay")
+    deadline_at = -1 if timeout is None else now + duration_ms(timeout, "timeout")
+    return (*plain, priority, wake_at, deadline_at, flow.version)

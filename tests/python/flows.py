@@ -1,0 +1,49 @@
+"""Workflows and helpers that several tests share."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import stepwell as sw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition, patiently."""
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end, "it did not come about"
+
+
+def comes_to(run: sw.Run[Any], status: sw.RunStatus) -> None:
+    until(lambda: run.status() == status)
+
+
+#: What the steps below have done, in order.
+made: list[str] = []
+
+
+@sw.step
+async def make(what: str) -> str:
+    made.append(what)
+    return what
+
+
+@sw.step
+def make_plain(what: str) -> str:
+    made.append(what)
+    return what
+
+
+@sw.workflow
+async def asks(timeout: str) -> Any:
+    return await sw.wait_for_signal("answer", returns=dict[str, int], timeout=timeout, default="nobody")
+
+
+@sw.workflow
+async def doubles(x: int) -> int:
+    await make(f"double {x}")
+    return 2 * x
