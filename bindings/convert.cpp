@@ -174,7 +174,7 @@ class Reader {
     return request;
   }
 
-  // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version)
+  // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events)
   void read(NewRun& run) {
     run.workflow = text();
     run.queue = text();
@@ -186,6 +186,22 @@ class Reader {
     run.wake_at = integer();
     run.deadline_at = integer();
     run.version = text();
+    if (has_more()) run.events = events();
+  }
+  // As history_of made them.
+  std::vector<Event> events() {
+    std::vector<Event> events;
+    const py::sequence sequence = py::reinterpret_borrow<py::sequence>(next());
+    for (const py::handle each : sequence) {
+      Reader fields(each.ptr());
+      Event& event = events.emplace_back();
+      event.kind = static_cast<EventKind>(fields.integer());
+      event.attempt = static_cast<int32_t>(fields.integer());
+      event.step = fields.text();
+      event.payload = fields.text();
+      event.at = fields.integer();
+    }
+    return events;
   }
 
  private:

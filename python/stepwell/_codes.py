@@ -69,6 +69,13 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "Priorities are small whole numbers; the smallest goes first.",
         "Use 0, or -10 to 10.",
     ),
+    "SW-E1019": ("run has not ended", "Only an ended run can be replayed.", "Cancel it first, or let it end."),
+    "SW-E1020": (
+        "unknown workflow",
+        "The engine does not serve this run's workflow.",
+        "Call engine.serve(flow) first.",
+    ),
+    "SW-E1021": ("unknown option", "replay takes value, from_step and key.", "Check the spelling."),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",
@@ -170,6 +177,7 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "Use sw.now() or datetime(..., tzinfo=UTC).",
     ),
     "SW-E2011": ("nothing to wait for", "first() was called without branches.", "Give it at least one."),
+    "SW-E2012": ("no such step", "The run's history holds no step of that name.", "Use a name that the message lists."),
     "SW-E2101": (
         "no API key",
         "The provider wants a key and none was found.",

@@ -9,9 +9,14 @@ __version__: str
 _Event: TypeAlias = tuple[int, int, str, bytes, int]
 # Request: method, url, headers, body, connect_timeout_ms, total_timeout_ms
 _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
-# New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version
+# New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version,
+# and for a fork the events that it begins with
 # Start: ticket, then the members of a new run
-_Start: TypeAlias = tuple[int, str, str, str, int, bytes] | tuple[int, str, str, str, int, bytes, int, int, int, str]
+_Start: TypeAlias = (
+    tuple[int, str, str, str, int, bytes]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event]]
+)
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
 # Message: topic, key, at, payload
@@ -62,7 +67,15 @@ class Runtime:
     def wait(self, run: int, timeout_ms: int, /) -> _Answer: ...
     def watch(self, run: int, ticket: int, /) -> None: ...
     def find(
-        self, *, run: int = 0, workflow: str = "", key: str = "", count_max: int = 1, with_events: bool = False
+        self,
+        *,
+        run: int = 0,
+        workflow: str = "",
+        key: str = "",
+        is_failed: bool = False,
+        before: int = 0,
+        count_max: int = 1,
+        with_events: bool = False,
     ) -> list[_Row]: ...
     def tell(self, run: int, topic: str, payload: bytes, key: str, /) -> None: ...
     def cancel(self, run: int, /) -> None: ...

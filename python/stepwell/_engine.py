@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
+from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, HttpAnswer, duration_ms, run_name
+from stepwell._types import Duration, duration_ms, run_name
 from stepwell._workflow import Workflow
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell._batch import Batch
+    from stepwell._dead_letters import DeadLetter, DeadLetters
 
 R = TypeVar("R")
 
@@ -30,7 +32,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine:
+class Engine(PlainRequests):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -239,62 +241,41 @@ class Engine:
         rows = self._core.find(workflow=flow.name, key=key)
         return Run(self, flow, rows[0][0], is_new=False) if rows else None
 
+    def dead_letters(
+        self, flow: Workflow[..., Any] | None = None, *, where: Callable[[DeadLetter], bool] | None = None
+    ) -> DeadLetters:
+        """Return the runs that failed or gave up: to look at, to group, to replay. Nothing is ever deleted by that."""
+        from stepwell._dead_letters import DeadLetters
+
+        return DeadLetters(self, flow, where)
+
+    def replay(
+        self, run: Run[Any] | int, *, from_step: str | None = None, key: str | None = None, **edit: Any
+    ) -> Run[Any]:
+        """Start an ended run again as a new one, with its input, or with `value=...` instead.
+
+        `from_step` keeps what was recorded before that step (named as in the history: "charge", "charge#2",
+        "gather/0/charge"). Raises ConflictError SW-E1019 for a run that has not ended, InputError SW-E2012 for a step that
+        it does not have.
+        """
+        from stepwell._dead_letters import replay_request
+
+        row = self._row(run._run if isinstance(run, Run) else run, with_events=True)  # noqa: SLF001
+        flow = self._worker.flows.get(row[3])
+        request = replay_request(flow, row, from_step, key, edit)
+        return self._started(self._worker.flows[row[3]], self._core.start([request])[0])
+
     def counters(self) -> Mapping[str, int]:
         """Return what the core has counted since it was opened."""
         counters: Mapping[str, int] = self._core.counters()
         return counters
 
-    def _row(self, run: int) -> tuple[Any, ...]:
-        rows = self._core.find(run=run)
+    def _row(self, run: int, *, with_events: bool = False) -> tuple[Any, ...]:
+        rows = self._core.find(run=run, with_events=with_events)
         if not rows:
             raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
         row: tuple[Any, ...] = rows[0]
         return row
-
-    # -- plain requests -------------------------------------------------------------------------------------------------
-
-    async def arequest(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        timeout_ms: int = 60_000,
-    ) -> HttpAnswer:
-        """Send one HTTP request through the core, unrecorded.
-
-        Raises StoreError, WaitTimeout or InputError when there is no answer.
-        """
-        return await self._caller().send((method, url, headers, body, 10_000, timeout_ms))
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        timeout_ms: int = 60_000,
-    ) -> HttpAnswer:
-        """Send one HTTP request through the core from plain code, waiting without the GIL."""
-        ready = threading.Event()
-        answer: list[tuple[Any, ...]] = []
-
-        def on_items(items: list[tuple[Any, ...]]) -> None:
-            answer.extend(items)
-            ready.set()
-
-        group = self._worker.open_group(on_items)
-        self._core.send([(method, url, headers, body, 10_000, timeout_ms)], group << 32)
-        ready.wait()
-        self._worker.close_group(group)
-        if not answer:
-            raise closed_error()
-        _, _, failure, status, header_lines, content, _ = answer[0]
-        if failure is not None:
-            raise failure_of(failure)
-        return HttpAnswer(status, content, header_lines)
 
     # -- waiting on the caller's event loop -----------------------------------------------------------------------------
 

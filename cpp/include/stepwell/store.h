@@ -40,6 +40,7 @@ struct NewRun {
   RunId parent = 0;
   std::string parent_step;
   std::string version;
+  std::vector<Event> events;  // a fork: what another run had recorded, as if this one had
 };
 
 // A run that a step brings into being; both are kept or neither. A key that is known makes it nothing.
@@ -104,6 +105,8 @@ struct FindRequest {
   std::string key;
   int64_t count_max = 1;
   bool with_events = false;
+  bool is_failed = false;  // with a workflow alone, or with nothing: only kFailed and kDead
+  RunId before = 0;        // with is_failed: only runs below this one, for the next page; 0: the newest
 };
 
 struct DueAnswer {

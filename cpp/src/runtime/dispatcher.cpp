@@ -106,7 +106,8 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
     const auto served = queues_.find(run.queue);
     if (served != queues_.end() && !is_closing_) {
       Queue& queue = *served->second;
-      if (run.wake_at < 0 && !queue.has_backlog && !queue.is_claiming && queue.in_flight < queue.in_flight_max) {
+      if (run.wake_at < 0 && run.events.empty() && !queue.has_backlog && !queue.is_claiming &&
+          queue.in_flight < queue.in_flight_max) {
         // Nobody waits in line: hand the run straight to the worker and save the claim's commit.
         run.claimed_by = options_.owner;
         continuation.claimed_for = &queue;

@@ -43,6 +43,8 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   row.parent = asked.parent;
   row.parent_step = std::move(asked.parent_step);
   row.version = std::move(asked.version);
+  row.event_count = static_cast<int64_t>(asked.events.size());
+  entry.history.events = std::move(asked.events);
   if (!row.key.empty()) keys_.emplace(std::make_pair(row.workflow, row.key), row.run);
   by_workflow_[row.workflow].insert(row.run);
   if (asked.wake_at >= 0) {
@@ -274,6 +276,13 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
     add(request.run);
   } else if (!request.key.empty()) {
     if (const auto known = keys_.find({request.workflow, request.key}); known != keys_.end()) add(known->second);
+  } else if (request.is_failed) {
+    for (auto entry = entries_.rbegin(); entry != entries_.rend() && found.size() < count_max; ++entry) {
+      const RunRow& row = entry->second.history.row;
+      const bool is_dead = row.status == RunStatus::kFailed || row.status == RunStatus::kDead;
+      const bool is_asked_for = request.workflow.empty() || row.workflow == request.workflow;
+      if (is_dead && is_asked_for && (request.before <= 0 || row.run < request.before)) add(row.run);
+    }
   } else if (!request.workflow.empty()) {
     const auto runs = by_workflow_.find(request.workflow);
     if (runs == by_workflow_.end()) return found;

@@ -64,6 +64,8 @@ CREATE TABLE leased(run INTEGER PRIMARY KEY, token INTEGER NOT NULL, claims INTE
 CREATE TABLE finished(
   run INTEGER PRIMARY KEY, status INTEGER NOT NULL, token INTEGER NOT NULL, claims INTEGER NOT NULL,
   event_count INTEGER NOT NULL, finished_at INTEGER NOT NULL, result BLOB NOT NULL);
+-- The dead letters: few, and looked for often.
+CREATE INDEX finished_dead ON finished(run) WHERE status IN (3, 5);
 
 -- For people with the sqlite3 shell, when no engine has the file open.
 CREATE VIEW run_list AS
@@ -105,7 +107,7 @@ inline constexpr const char* kReadyInsert =
     "INSERT INTO ready(queue_id, priority, run, token, claims, event_count)"
     " SELECT queue_id, coalesce(priority, 0), run, ?2, ?3, ?4 FROM runs WHERE run = ?1";
 inline constexpr const char* kReadyFirst =
-    "INSERT INTO ready(queue_id, priority, run, token, claims, event_count) VALUES(?1, ?2, ?3, 0, 0, 0)";
+    "INSERT INTO ready(queue_id, priority, run, token, claims, event_count) VALUES(?1, ?2, ?3, 0, 0, ?4)";
 inline constexpr const char* kReadyUpdate =
     "UPDATE ready SET event_count = ?4 WHERE queue_id = ?1 AND priority = ?2 AND run = ?3";
 inline constexpr const char* kReadyDelete = "DELETE FROM ready WHERE queue_id = ?1 AND priority = ?2 AND run = ?3";
@@ -169,6 +171,11 @@ inline constexpr const char* kRowByRun =
     " AND ready.run = runs.run WHERE runs.run = ?1";
 inline constexpr const char* kRunsByWorkflow =
     "SELECT run FROM runs INDEXED BY runs_by_workflow WHERE workflow_id = ?1 ORDER BY run DESC LIMIT ?2";
+// ?1: a workflow, or 0 for all.
+inline constexpr const char* kRunsDead =
+    "SELECT finished.run FROM finished INDEXED BY finished_dead CROSS JOIN runs USING(run)"
+    " WHERE status IN (3, 5) AND finished.run < ?2 AND (?1 = 0 OR workflow_id = ?1)"
+    " ORDER BY finished.run DESC LIMIT ?3";
 inline constexpr const char* kRunsNewest = "SELECT run FROM runs ORDER BY run DESC LIMIT ?1";
 
 }  // namespace stepwell::detail::sql

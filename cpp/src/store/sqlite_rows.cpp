@@ -1,6 +1,7 @@
 #include "store/sqlite_rows.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -65,6 +66,7 @@ Status SqliteRows::prepare_all() {
       {&row_by_run_, sql::kRowByRun},
       {&runs_by_workflow_, sql::kRunsByWorkflow},
       {&runs_newest_, sql::kRunsNewest},
+      {&runs_dead_, sql::kRunsDead},
   };
   for (const auto& [statement, text] : statements) {
     Result<SqliteStatement> prepared = file_.prepare(text);
@@ -131,7 +133,7 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   size_t events_known = 0;
   answer.status = check_fence(transition, standing.fence, events_known);
   if (!answer.status.is_ok()) return Status::ok();
-  STEPWELL_TRY(append_events(transition, events_known));
+  STEPWELL_TRY(append_events(transition.run, transition.first_seq, transition.events, events_known));
   standing.fence.event_count += static_cast<int64_t>(transition.events.size() - events_known);
   STEPWELL_TRY(carry_out(transition));
   return move_on(transition, standing);
@@ -207,11 +209,11 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
   return Status::ok();
 }
 
-Status SqliteRows::append_events(const Transition& transition, size_t events_known) {
-  for (size_t i = events_known; i < transition.events.size(); ++i) {
-    const Event& event = transition.events[i];
-    event_insert_.bind(transition.run, transition.first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind),
-                       event.attempt, Text{event.step}, event.at, event.payload);
+Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known) {
+  for (size_t i = events_known; i < events.size(); ++i) {
+    const Event& event = events[i];
+    event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind), event.attempt,
+                       Text{event.step}, event.at, event.payload);
     STEPWELL_TRY(finish(event_insert_, "record an event in"));
   }
   return Status::ok();
@@ -299,12 +301,14 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
+    STEPWELL_TRY(append_events(transition.run, 0, asked.events, 0));
+    const auto event_count = static_cast<int64_t>(asked.events.size());
     if (asked.wake_at >= 0) {
-      waiting_insert_.bind(transition.run, 0, 0, 0, asked.wake_at, false);
+      waiting_insert_.bind(transition.run, 0, 0, event_count, asked.wake_at, false);
       return finish(waiting_insert_, "lay a run aside in");
     }
-    if (asked.claimed_by != 0) return lease(transition.run, 1, 1, 0);
-    return finish(ready_first_.bind(queue_id, asked.priority, transition.run), "queue a run in");
+    if (asked.claimed_by != 0) return lease(transition.run, 1, 1, event_count);
+    return finish(ready_first_.bind(queue_id, asked.priority, transition.run, event_count), "queue a run in");
   }
   STEPWELL_TRY(meet_run(transition, answer));
   if (asked.key.empty()) return Status::ok();
@@ -421,6 +425,10 @@ Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& fou
   if (!request.key.empty()) {
     if (!is_known) return Status::ok();
     list = &key_find_.bind(workflow->second, Text{request.key});
+  } else if (request.is_failed) {
+    if (!request.workflow.empty() && !is_known) return Status::ok();
+    const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
+    list = &runs_dead_.bind(is_known ? workflow->second : 0, before, std::max<int64_t>(request.count_max, 0));
   } else if (!request.workflow.empty()) {
     if (!is_known) return Status::ok();
     list = &runs_by_workflow_.bind(workflow->second, std::max<int64_t>(request.count_max, 0));

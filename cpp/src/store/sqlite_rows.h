@@ -48,7 +48,7 @@ class SqliteRows {
   Status meet_key(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
   Status meet_run(const Transition& transition, CommitAnswer& answer);
   Status read_standing(RunId run, Standing& standing, bool& is_there);
-  Status append_events(const Transition& transition, size_t events_known);
+  Status append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known);
   Status carry_out(const Transition& transition);
   Status deliver(const Message& message, CommitAnswer& answer);
   Status move_on(const Transition& transition, const Standing& standing);
@@ -84,7 +84,7 @@ class SqliteRows {
   SqliteStatement message_insert_, message_key_insert_, message_list_, message_one_count_;
   SqliteStatement message_delete_, messages_delete_;
   SqliteStatement lease_insert_, lease_delete_, finished_insert_;
-  SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_;
+  SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_;
 };
 
 }  // namespace stepwell::detail

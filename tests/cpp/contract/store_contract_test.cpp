@@ -288,6 +288,45 @@ TEST_P(StoreContract, FindsByRunKeyAndWorkflow) {
   EXPECT_EQ(asks_->find(any).value().at(0).row.run, 4);
 }
 
+TEST_P(StoreContract, FindsDeadLettersPageByPage) {
+  for (RunId run = 1; run <= 6; ++run) {
+    Transition made = creation(run);
+    if (run == 4) made.create->workflow = "other";
+    expect_ok(asks_->commit(batch(std::move(made))));
+  }
+  asks_->claim(6);
+  expect_ok(asks_->commit(batch(ending(1, 1, 0, "e", RunStatus::kFailed), ending(2, 1),
+                                ending(3, 1, 0, "e", RunStatus::kDead), ending(4, 1, 0, "e", RunStatus::kFailed),
+                                ending(5, 1, 0, "", RunStatus::kCancelled))));
+  const auto found = [&](const std::string& workflow, RunId before, int64_t count_max) {
+    FindRequest request;
+    request.workflow = workflow;
+    request.is_failed = true;
+    request.before = before;
+    request.count_max = count_max;
+    std::vector<RunId> runs;
+    const std::vector<RunHistory> histories = asks_->find(request).value();
+    for (const RunHistory& history : histories) runs.push_back(history.row.run);
+    return runs;
+  };
+  EXPECT_EQ(found("", 0, 2), (std::vector<RunId>{4, 3}));
+  EXPECT_EQ(found("", 3, 2), (std::vector<RunId>{1}));
+  EXPECT_EQ(found("triage", 0, 9), (std::vector<RunId>{3, 1}));
+  EXPECT_TRUE(found("unheard of", 0, 9).empty());
+}
+
+TEST_P(StoreContract, AForkBeginsWithWhatAnotherRunHadRecorded) {
+  Transition fork = creation(1);
+  fork.create->events = {step_event("a", "1"), step_event("b", "2")};
+  expect_ok(asks_->commit(batch(std::move(fork))));
+  const RunHistory claimed = asks_->claim(1).at(0);
+  EXPECT_EQ(claimed.row.event_count, 2);
+  ASSERT_EQ(claimed.events.size(), 2U);
+  EXPECT_EQ(claimed.events[1].step, "b");
+  expect_ok(asks_->commit(batch(recording(1, 1, 2, {step_event("c", "3")}))));
+  EXPECT_EQ(asks_->load(1).value().events.size(), 3U);
+}
+
 TEST_P(StoreContract, LoadOfAnUnknownRunIsNotFound) {
   const Status status = asks_->load(42).error();
   EXPECT_EQ(status.kind(), StatusKind::kNotFound);
