@@ -75,6 +75,15 @@ FIGURES = (
     at_least("border.per_s", "stepwell.border:per_s", goal=2_000_000),
     at_least("triage200.of_ideal", "stepwell.triage:of_ideal_200ms", goal=0.9),
     at_least("triage0.rows_per_s", "stepwell.triage:rows_per_s_0ms", goal=6_000),
+    # Runs that wait: a million in a queue, 100,000 timers, a million parked, 100,000 of a killed engine.
+    at_least("backlog.rate_share", "stepwell.backlog:rate_share", goal=0.8),
+    at_most("backlog.rss_mb", "stepwell.backlog:large_growth_mb", goal=50),
+    at_most("store.bytes_per_run", "stepwell.backlog:large_bytes_per_run", goal=600),
+    at_most("timers.p99_ms", "stepwell.timers:p99_ms", goal=10),
+    at_most("signal.p50_ms", "stepwell.signal:p50_ms", goal=2),
+    at_most("recovery.s_100k", "stepwell.recovery:s", goal=5),
+    at_most("parked.rss_mb_1m", "stepwell.parked:rss_mb", goal=200),
+    at_least("parked.woken_per_s", "stepwell.parked:woken_per_s"),
 )
 # Arms that run with a group although no figure of that group reads them.
 GROUP_OF_ARMS = {
@@ -85,6 +94,7 @@ GROUP_OF_ARMS = {
     "memory": ("http5000",),
     "triage200": ("triage",),
     "triage0": ("triage",),
+    "store": ("backlog",),
 }
 
 

@@ -92,5 +92,17 @@ def triage(bench: Bench) -> Measures:
         )
 
 
+def waiting_arm(kind: str, count: int) -> Callable[[Bench], Measures]:
+    def measure(bench: Bench) -> Measures:
+        with bench.scratch() as folder:
+            return bench.our_python("ours_waiting.py", kind, folder, bench.count(count))
+
+    return measure
+
+
+WAITING = {"backlog": 1_000_000, "timers": 100_000, "signal": 500, "parked": 1_000_000, "recovery": 100_000}
+for kind, waiting_count in WAITING.items():
+    arm(f"stepwell.{kind}")(waiting_arm(kind, waiting_count))
+
 for in_flight in (1, 64, 256, 1024):
     arm(f"stepwell.http{in_flight}")(http_arm(in_flight))
