@@ -116,10 +116,13 @@ def replay_request(
     flow: Workflow[..., Any] | None, row: tuple[Any, ...], from_step: str | None, key: str | None, edit: dict[str, Any]
 ) -> tuple[Any, ...]:
     """Return the start of a replay: a row's input, or the edited one, and what it keeps of the history."""
-    if row[1] in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED):
-        status = RunStatus(row[1]).name.lower()
+    status = RunStatus(row[1])
+    if not status.is_final:
         raise ConflictError(
-            "SW-E1019", f"run {run_name(row[0])} has not ended", got=status, hint="cancel it first, or let it end"
+            "SW-E1019",
+            f"run {run_name(row[0])} has not ended",
+            got=status.name.lower(),
+            hint="cancel it first, or let it end",
         )
     if flow is None:
         raise InputError("SW-E1020", f"this engine does not know workflow {row[3]!r}", hint="engine.serve(flow) first")

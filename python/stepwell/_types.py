@@ -86,6 +86,11 @@ class RunStatus(enum.IntEnum):
     PAUSED = 7
     COMPENSATED = 8
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
+
 
 @dataclass(slots=True)
 class HttpAnswer:

@@ -1,0 +1,97 @@
+"""SIGKILL at random moments of workflows that sleep, wait for signals and have children: nothing is lost or done again.
+
+The short form runs with the other tests. The long one: `./dev kill-test --rounds 20`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("orders_program.py")
+STEPS = {"reserve": "reserve", "gather/0/pack": "pack", "label": "label"}
+ORDERS = 150
+KILLS = 6
+
+
+def recorded_effects(store: Path) -> set[tuple[int, str]]:
+    """Return the effects whose step is recorded, read from a copy of what the killed process left behind."""
+    copy = store.parent / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for name in (store.name, f"{store.name}-wal"):
+        if (store.parent / name).exists():
+            shutil.copy(store.parent / name, copy / name)
+    if not (copy / store.name).exists():
+        return set()
+    with contextlib.closing(sqlite3.connect(copy / store.name)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+            return set()
+        rows = db.execute("SELECT r.input, e.step FROM events e JOIN runs r USING(run) WHERE e.kind = 1").fetchall()
+    return {(int(order), STEPS[step]) for order, step in rows if step in STEPS}
+
+
+def effects(journal: Path) -> list[tuple[int, str, str]]:
+    if not journal.exists():
+        return []
+    return [tuple(json.loads(line)) for line in journal.read_text().splitlines()]
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(7200)
+def test_kill_orders(tmp_path: Path) -> None:
+    kills = repeated = 0
+    rounds = int(os.environ.get("STEPWELL_KILL_ROUNDS", "2"))
+    for number in range(rounds):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        killed, again = one_round(folder, random.Random(number))
+        kills += killed
+        repeated += again
+    print(
+        f"orders: {rounds} rounds of {ORDERS}, {kills} kills, 0 lost, 0 recorded steps repeated, {repeated} unrecorded ones"
+    )
+    assert kills >= rounds
+
+
+def one_round(folder: Path, draw: random.Random) -> tuple[int, int]:
+    store, journal = folder / "s.db", folder / "journal"
+    command = [sys.executable, str(PROGRAM), str(store), str(journal), str(ORDERS)]
+    states: list[tuple[int, set[tuple[int, str]]]] = []
+    while True:
+        child = subprocess.Popen(command)
+        if len(states) < KILLS:
+            # After so many further effects, or so long: a sleeping crowd has none.
+            target = len(effects(journal)) + draw.randint(0, ORDERS)
+            for _ in range(draw.randint(10, 120)):
+                if child.poll() is not None or len(effects(journal)) > target:
+                    break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(0.02)
+            child.kill()
+        code = child.wait()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        states.append((len(effects(journal)), recorded_effects(store)))
+    done = effects(journal)
+    assert {(order, what) for order, what, _ in done} == {(n, what) for n in range(ORDERS) for what in STEPS.values()}
+    for length, recorded in states:
+        again = [entry for entry in done[length:] if entry[:2] in recorded]
+        assert not again, f"done again although recorded: {again[:3]}"
+    keys: dict[tuple[int, str], set[str]] = {}
+    for order, what, key in done:
+        keys.setdefault((order, what), set()).add(key)
+    assert all(len(each) == 1 for each in keys.values()), "a step done again carries the same key"
+    return len(states), len(done) - len(keys)
