@@ -55,6 +55,8 @@ struct Input {
   std::vector<Creation> creations;  // with kStepSucceeded: what the step sent to queues
   std::optional<Message> message;
   int32_t open_waits = 0;
+  int64_t took_ms = -1;  // with what ends an attempt; see Event
+  int64_t waited_ms = -1;
 };
 
 enum class CommandKind : uint8_t {

@@ -37,7 +37,11 @@ struct Event {
   int32_t attempt = 1;  // from 1
   std::string step;     // identity: scope + name + occurrence, as the worker wrote it
   Payload payload;
-  WallMs at = 0;
+  WallMs at = 0;  // when it was recorded: the attempt ended
+  // Of an attempt, in milliseconds: how long it took, and how long it had waited before for a thread, a timer or a
+  // place. -1: unknown.
+  int64_t took_ms = -1;
+  int64_t waited_ms = -1;
 };
 
 // One row of the store, as queries see it.
@@ -60,6 +64,7 @@ struct RunRow {
   RunId parent = 0;         // told of its end with a message "child:STEP"; 0: none
   std::string parent_step;
   std::string version;  // of the code that it was started with
+  std::string group;    // see NewRun
 };
 
 struct RunHistory {

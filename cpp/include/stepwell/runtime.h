@@ -105,6 +105,8 @@ struct Report {
   WallMs due_at = -1;
   bool then_park = false;  // with kWait and kChild: and there is nothing else to do
   int32_t open_waits = 0;
+  int64_t took_ms = -1;  // of the attempt; see Event
+  int64_t waited_ms = -1;
   std::unique_ptr<NewRun> child;
   std::vector<NewRun> sent;  // with kStepSucceeded: runs that begin with the step's commit, or not at all
   // Set: the answer goes here, on the loop thread, and not out as an item. Destroyed unused when there will be none.
@@ -154,6 +156,12 @@ class Runtime {
   virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
+  // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.
+  virtual Status set_limits(const std::string& queue, QueueLimits limits) = 0;
+  virtual Result<QueueView> look(const std::string& queue) = 0;
+  // A small named value, kept beside the runs: see Transition::document. Both wait for the store's answer.
+  virtual Status keep(Document document) = 0;
+  virtual Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) = 0;
   // Tells a run something from outside (see Message; id and at are set here). Durable when it returns. Waits.
   virtual Status tell(Message message) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.

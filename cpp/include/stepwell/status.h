@@ -44,6 +44,7 @@ inline constexpr ErrorCode kRunCrashed = 1008;
 inline constexpr ErrorCode kRunEnded = 1015;
 inline constexpr ErrorCode kInboxFull = 1016;
 inline constexpr ErrorCode kRunTimeout = 1017;
+inline constexpr ErrorCode kDocumentChanged = 1022;
 inline constexpr ErrorCode kStoreLocked = 1101;
 inline constexpr ErrorCode kStoreOpen = 1102;
 inline constexpr ErrorCode kStoreSchema = 1103;

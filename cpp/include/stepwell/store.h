@@ -1,4 +1,4 @@
-// The store: where runs and their histories are kept. Eleven functions; a transition is data, not SQL.
+// The store: where runs and their histories are kept. Thirteen functions; a transition is data, not SQL.
 //
 // MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects
 // faults). Every function is called on the loop thread and returns at once; its completion arrives later on the loop
@@ -17,6 +17,7 @@
 
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/queue.h"
 #include "stepwell/status.h"
 #include "stepwell/types.h"
 
@@ -41,6 +42,8 @@ struct NewRun {
   std::string parent_step;
   std::string version;
   std::vector<Event> events;  // a fork: what another run had recorded, as if this one had
+  std::string group;          // whom the queue's limits a group and its turns count; empty: nobody
+  Collapse collapse;          // with no key, and never together with claimed_by
 };
 
 // A run that a step brings into being; both are kept or neither. A key that is known makes it nothing.
@@ -81,10 +84,13 @@ struct Transition {
   // Instead of all that: a message from outside to `run`, which needs no lease. kNotFound for an unknown run,
   // kConflict for one that has ended, kBusy when it has too many. A known key is answered ok.
   std::unique_ptr<Message> message;
+  // Or: a document to keep, which needs no run. Its version says which one it replaces (0: none, -1: whichever there
+  // is; kConflict otherwise); an empty body deletes.
+  std::unique_ptr<Document> document;
 };
 
-// One answer a transition. For a keyed creation that met an existing run with the same fingerprint, `attached` holds
-// that run and nothing was written.
+// One answer a transition. For a creation that met an existing run, by its key with the same fingerprint or by its
+// collapse, `attached` holds that run.
 struct CommitAnswer {
   Status status;
   std::unique_ptr<RunRow> attached;
@@ -109,16 +115,22 @@ struct FindRequest {
   RunId before = 0;        // with is_failed: only runs below this one, for the next page; 0: the newest
 };
 
+struct ClaimAnswer {
+  std::vector<RunHistory> runs;
+  WallMs more_at = -1;  // when the queue's rate lets the next one through; -1: it does not hold anything back
+};
+
 struct DueAnswer {
   int64_t queued_count = 0;  // waiting runs that are queued now
   WallMs next_at = -1;       // when the next one is due; -1: none has a time
 };
 
 using CommitDone = MoveFunction<void(std::vector<CommitAnswer>)>;
-using ClaimDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
+using ClaimDone = MoveFunction<void(Result<ClaimAnswer>)>;
 using StatusDone = MoveFunction<void(Status)>;
 using FindDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
 using DueDone = MoveFunction<void(Result<DueAnswer>)>;
+using DocumentsDone = MoveFunction<void(Result<std::vector<Document>>)>;
 using MessagesDone = MoveFunction<void(Result<std::vector<Message>>)>;
 
 class Store {
@@ -127,8 +139,8 @@ class Store {
 
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
-  // Leases up to count_max queued runs (by priority, oldest first) and runs whose lease ended, with their events and
-  // the messages that they have not taken: token + 1, claims + 1.
+  // Leases up to count_max queued runs (by priority, oldest first, as the queue's limits allow) and runs whose lease
+  // ended, with their events and the messages that they have not taken: token + 1, claims + 1.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
   // Queues up to count_max waiting runs whose time has come by `now`.
   virtual void due(WallMs now, int64_t count_max, DueDone done) = 0;
@@ -138,8 +150,11 @@ class Store {
   virtual void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) = 0;
   // Extends every lease of `owner` to `until`.
   virtual void renew(OwnerId owner, WallMs until, StatusDone done) = 0;
-  // Queued runs of `queue`, for depth and wake-up.
-  virtual void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) = 0;
+  virtual void look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) = 0;
+  // Puts new limits in the place of the old ones, for runs that are queued already, too.
+  virtual void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) = 0;
+  // All documents of a kind by name, or the one of that name.
+  virtual void documents(const std::string& kind, const std::string& name, DocumentsDone done) = 0;
   virtual void find(FindRequest request, FindDone done) = 0;
   // `changed` runs on the loop thread when another engine may have queued work or sent a message. Stores of one engine
   // never call it.

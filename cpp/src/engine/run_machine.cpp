@@ -219,6 +219,8 @@ void RunMachine::record(Decision& decision, EventKind kind, const Input& input) 
   event.attempt = input.attempt;
   event.step = input.step;
   event.payload = input.payload;
+  event.took_ms = input.took_ms;
+  event.waited_ms = input.waited_ms;
   decision.events.push_back(std::move(event));
   ++next_seq_;
 }

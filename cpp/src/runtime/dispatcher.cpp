@@ -69,6 +69,9 @@ void Dispatcher::serve(const std::string& queue, int32_t in_flight_max, ChannelI
   if (!entry) {
     entry = std::make_unique<Queue>();
     entry->name = queue;
+    store_.look(queue, [self = self_, known = entry.get()](const Result<QueueView>& view) {
+      if (*self != nullptr && view) known->is_limited = view.value().limits.is_any();
+    });
   }
   entry->channel = channel;
   entry->in_flight_max = in_flight_max;
@@ -106,7 +109,8 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
     const auto served = queues_.find(run.queue);
     if (served != queues_.end() && !is_closing_) {
       Queue& queue = *served->second;
-      if (run.wake_at < 0 && run.events.empty() && !queue.has_backlog && !queue.is_claiming &&
+      const bool is_plain = run.wake_at < 0 && run.events.empty() && run.collapse.kind == CollapseKind::kNone;
+      if (is_plain && !queue.is_limited && !queue.has_backlog && !queue.is_claiming &&
           queue.in_flight < queue.in_flight_max) {
         // Nobody waits in line: hand the run straight to the worker and save the claim's commit.
         run.claimed_by = options_.owner;
@@ -118,6 +122,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.priority = run.priority;
         continuation.start->run.deadline_at = run.deadline_at;
         continuation.start->run.version = run.version;
+        continuation.start->run.group = run.group;
         ++queue.in_flight;
       } else {
         queue.has_backlog = true;
@@ -149,6 +154,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
     out.run = answer.attached->run;
     out.run_status = answer.attached->status;
     out.result = std::move(answer.attached->result);
+    wake_by(answer.attached->wake_at);
     if (ticket != 0) {
       waiters_[out.run].push_back(Waiter{ticket, {}});
       if (is_final(out.run_status)) release_run(out.run, out.run_status, out.result, /*is_recorded=*/true);
@@ -167,6 +173,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.priority = continuation.start->run.priority;
       history.row.deadline_at = continuation.start->run.deadline_at;
       history.row.version = std::move(continuation.start->run.version);
+      history.row.group = std::move(continuation.start->run.group);
       activate(*continuation.claimed_for, std::move(history));
     } else {
       --continuation.claimed_for->in_flight;
@@ -195,6 +202,8 @@ void Dispatcher::on_report(Report& report) {
   input.retryable = report.retryable;
   input.step = std::move(report.step);
   input.retry = report.retry;
+  input.took_ms = report.took_ms;
+  input.waited_ms = report.waited_ms;
   const bool too_large = payload_bytes(report) > options_.limits.payload_bytes_max;
   if (too_large) {
     input.payload = error_payload(code::kPayloadTooLarge,
@@ -273,8 +282,10 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
     message.id = next_run_id();
     message.at = now;
   }
-  if (transition.end || transition.park)
+  if (transition.end || transition.park) {
     --active.queue->in_flight;  // the worker is free for the next claim, which joins
+    active.queue->has_backlog = active.queue->has_backlog || active.queue->is_limited;
+  }
   Continuation continuation;
   continuation.run = run;
   continuation.token = active.token;
@@ -434,7 +445,7 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
   ++counters_.calls_sent;
   ++counters_.calls_in_flight;
   send_attempt(transport_, call->second, loop_.wall_ms(),
-               [this, self = self_, run, token = active.token, step, attempt](Verdict verdict) {
+               [this, self = self_, run, token = active.token, step, attempt, begun = loop_.now_ms()](Verdict verdict) {
                  if (*self == nullptr) return;
                  --counters_.calls_in_flight;
                  const auto found = active_.find(run);
@@ -445,6 +456,7 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
                  input.retryable = verdict.retryable;
                  input.retry_after_ms = verdict.retry_after_ms;
                  input.step = step;
+                 input.took_ms = loop_.now_ms() - begun;
                  input.payload = std::move(verdict.payload);
                  feed(run, *found->second, std::move(input));
                  schedule_flush();

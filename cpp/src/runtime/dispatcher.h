@@ -46,6 +46,8 @@ class Dispatcher {
   void cancel(RunId run, StatusDone done);
   void tell(Message message, StatusDone done);
   void send(std::vector<HttpRequest> requests, uint64_t ticket);
+  void set_limits(const std::string& queue, const QueueLimits& limits, StatusDone done);
+  void keep(Document document, StatusDone done);
   // Stops claiming, gives the leases back and completes when all of that is committed.
   void release_all(StatusDone done);
 
@@ -60,6 +62,7 @@ class Dispatcher {
     bool is_claiming = false;
     bool has_backlog = true;    // until a claim came back short
     bool is_claim_due = false;  // a timer will claim what few places are free
+    bool is_limited = true;     // in the store, or nobody has looked yet: every run goes through its line
   };
   struct Active {
     Active(const RunHistory& history, uint64_t seed) : machine(history, seed), token(history.row.token) {}
@@ -101,11 +104,12 @@ class Dispatcher {
   void on_answers(std::vector<Continuation>& continuations, std::vector<CommitAnswer>& answers);
   void on_started(Continuation& continuation, CommitAnswer& answer);
   void on_lost(Continuation& continuation, const Status& status);
-  void on_claimed(Queue& queue, int32_t asked, Result<std::vector<RunHistory>> claimed);
+  void on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> claimed);
   void activate(Queue& queue, RunHistory history);
   void send_call(RunId run, Active& active, const std::string& step, int32_t attempt);
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
+  void claim_at(Queue& queue, WallMs at);
   void renew();
   void read_wait(Report& report, Input& input);
   void pass_on(std::vector<Message>& messages);

@@ -44,20 +44,57 @@ void Dispatcher::claim(Queue& queue, int32_t count) {
   request.owner = options_.owner;
   request.now = loop_.wall_ms();
   request.lease_until = request.now + options_.lease_ms;
-  store_.claim(std::move(request), [this, self = self_, &queue, count](Result<std::vector<RunHistory>> claimed) {
+  store_.claim(std::move(request), [this, self = self_, &queue, count](Result<ClaimAnswer> claimed) {
     if (*self != nullptr) on_claimed(queue, count, std::move(claimed));
   });
 }
 
-void Dispatcher::on_claimed(Queue& queue, int32_t asked, Result<std::vector<RunHistory>> claimed) {
+void Dispatcher::on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> claimed) {
   queue.is_claiming = false;
   if (!claimed) return;  // the store is poisoned; every later write says so
-  if (static_cast<int32_t>(claimed->size()) == asked) queue.has_backlog = true;
-  for (RunHistory& history : *claimed) {
+  if (static_cast<int32_t>(claimed->runs.size()) == asked) queue.has_backlog = true;
+  if (claimed->more_at >= 0) claim_at(queue, claimed->more_at);
+  for (RunHistory& history : claimed->runs) {
     ++queue.in_flight;
     activate(queue, std::move(history));
   }
   claim_more(queue);
+  flush();
+}
+
+// The queue's rate lets the next run through at `at`.
+void Dispatcher::claim_at(Queue& queue, WallMs at) {
+  loop_.after(std::max<int64_t>(at - loop_.wall_ms(), 0), [this, self = self_, &queue] {
+    if (*self == nullptr) return;
+    queue.has_backlog = true;
+    claim_more(queue);
+  });
+}
+
+void Dispatcher::set_limits(const std::string& name, const QueueLimits& limits, StatusDone done) {
+  const auto known = queues_.find(name);
+  Queue* queue = known == queues_.end() ? nullptr : known->second.get();
+  if (queue != nullptr) queue->is_limited = true;
+  store_.set_limits(name, limits,
+                    [this, self = self_, queue, is_any = limits.is_any(), done = std::move(done)](Status status) mutable {
+                      if (*self == nullptr) return;
+                      if (queue != nullptr && status.is_ok()) {
+                        queue->is_limited = is_any;
+                        queue->has_backlog = true;
+                        claim_more(*queue);
+                      }
+                      done(std::move(status));
+                    });
+}
+
+void Dispatcher::keep(Document document, StatusDone done) {
+  Transition transition;
+  transition.at = document.at = loop_.wall_ms();
+  transition.document = std::make_unique<Document>(std::move(document));
+  Continuation continuation;
+  continuation.done = std::move(done);
+  transitions_.push_back(std::move(transition));
+  continuations_.push_back(std::move(continuation));
   flush();
 }
 

@@ -215,29 +215,37 @@ class RuntimeDoor final : public Runtime {
   }
 
   Result<std::vector<RunHistory>> find(FindRequest request) override {
-    Reply<Result<std::vector<RunHistory>>> reply;
-    STEPWELL_TRY(admit(1, [this, request = std::move(request), send = reply.sender()]() mutable {
-      store_->find(std::move(request), send);
-    }));
-    auto taken = reply.take(-1);
-    if (taken.empty()) return closed_status();
-    return std::move(taken.front());
+    return ask<std::vector<RunHistory>>(
+        [this, request = std::move(request)](auto send) mutable { store_->find(std::move(request), std::move(send)); });
+  }
+
+  Status set_limits(const std::string& queue, QueueLimits limits) override {
+    return order([this, queue, limits](auto send) { dispatcher_->set_limits(queue, limits, std::move(send)); });
+  }
+
+  Result<QueueView> look(const std::string& queue) override {
+    return ask<QueueView>([this, queue](auto send) { store_->look(queue, std::move(send)); });
+  }
+
+  Status keep(Document document) override {
+    return order([this, document = std::move(document)](auto send) mutable {
+      dispatcher_->keep(std::move(document), std::move(send));
+    });
+  }
+
+  Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) override {
+    return ask<std::vector<Document>>(
+        [this, kind, name](auto send) { store_->documents(kind, name, std::move(send)); });
   }
 
   Status tell(Message message) override {
-    Reply<Status> reply;
-    STEPWELL_TRY(admit(1, [this, message = std::move(message), send = reply.sender()]() mutable {
-      dispatcher_->tell(std::move(message), send);
-    }));
-    auto taken = reply.take(-1);
-    return taken.empty() ? closed_status() : taken.front();
+    return order([this, message = std::move(message)](auto send) mutable {
+      dispatcher_->tell(std::move(message), std::move(send));
+    });
   }
 
   Status cancel(RunId run) override {
-    Reply<Status> reply;
-    STEPWELL_TRY(admit(1, [this, run, send = reply.sender()] { dispatcher_->cancel(run, send); }));
-    auto taken = reply.take(-1);
-    return taken.empty() ? closed_status() : taken.front();
+    return order([this, run](auto send) { dispatcher_->cancel(run, std::move(send)); });
   }
 
   Status send(std::vector<HttpRequest> requests, uint64_t ticket) override {
@@ -313,6 +321,24 @@ class RuntimeDoor final : public Runtime {
       if (dispatcher_) task();
     });
     return Status::ok();
+  }
+
+  // Runs `task` on the loop thread with the callback that answers, and waits.
+  template <typename T, typename F>
+  Result<T> ask(F task) {
+    Reply<Result<T>> reply;
+    STEPWELL_TRY(admit(1, [task = std::move(task), send = reply.sender()]() mutable { task(std::move(send)); }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return std::move(taken.front());
+  }
+
+  template <typename F>
+  Status order(F task) {
+    Reply<Status> reply;
+    STEPWELL_TRY(admit(1, [task = std::move(task), send = reply.sender()]() mutable { task(std::move(send)); }));
+    auto taken = reply.take(-1);
+    return taken.empty() ? closed_status() : taken.front();
   }
 
   template <typename F>

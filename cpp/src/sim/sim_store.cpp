@@ -78,9 +78,23 @@ void SimStore::messages(OwnerId owner, MessagesDone done) {
   });
 }
 
-void SimStore::depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) {
+void SimStore::look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) {
   enqueue([this, queue, done = std::move(done)]() mutable {
-    return MoveFunction<void()>([count = table_->depth(queue), done = std::move(done)]() mutable { done(count); });
+    return MoveFunction<void()>([view = table_->look(queue), done = std::move(done)]() mutable { done(view); });
+  });
+}
+
+void SimStore::set_limits(const std::string& queue, QueueLimits limits, StatusDone done) {
+  enqueue([this, queue, limits, done = std::move(done)]() mutable {
+    table_->set_limits(queue, limits);
+    return MoveFunction<void()>([done = std::move(done)]() mutable { done(Status::ok()); });
+  });
+}
+
+void SimStore::documents(const std::string& kind, const std::string& name, DocumentsDone done) {
+  enqueue([this, kind, name, done = std::move(done)]() mutable {
+    return MoveFunction<void()>(
+        [found = table_->documents(kind, name), done = std::move(done)]() mutable { done(std::move(found)); });
   });
 }
 

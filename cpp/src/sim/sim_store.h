@@ -27,7 +27,9 @@ class SimStore final : public Store {
   void renew(OwnerId owner, WallMs until, StatusDone done) override;
   void due(WallMs now, int64_t count_max, DueDone done) override;
   void messages(OwnerId owner, MessagesDone done) override;
-  void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override;
+  void look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) override;
+  void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) override;
+  void documents(const std::string& kind, const std::string& name, DocumentsDone done) override;
   void find(FindRequest request, FindDone done) override;
   void watch(MoveFunction<void()> changed) override;
   void close(StatusDone done) override;

@@ -21,6 +21,7 @@ CommitAnswer MemoryTable::create(Transition& transition) {
       return answer;
     }
   }
+  if (asked.collapse.kind != CollapseKind::kNone && collapse(transition, answer)) return answer;
   if (const auto taken = entries_.find(transition.run); taken != entries_.end()) {
     // The same creation once more, its answer was lost: it has been done. Anything else is a mistake.
     const RunRow& row = taken->second.history.row;
@@ -43,6 +44,7 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   row.parent = asked.parent;
   row.parent_step = std::move(asked.parent_step);
   row.version = std::move(asked.version);
+  row.group = std::move(asked.group);
   row.event_count = static_cast<int64_t>(asked.events.size());
   entry.history.events = std::move(asked.events);
   if (!row.key.empty()) keys_.emplace(std::make_pair(row.workflow, row.key), row.run);
@@ -63,6 +65,10 @@ CommitAnswer MemoryTable::apply(Transition transition) {
   if (transition.create) return create(transition);
   CommitAnswer answer;
   if (transition.message) return deliver(std::move(*transition.message));
+  if (transition.document) {
+    answer.status = keep(std::move(*transition.document));
+    return answer;
+  }
   const auto found = entries_.find(transition.run);
   if (found == entries_.end()) {
     answer.status = detail::run_missing(transition.run);
@@ -137,8 +143,18 @@ CommitAnswer MemoryTable::deliver(Message message) {
 // Out of whichever line the run stands in.
 void MemoryTable::leave(Entry& entry) {
   RunRow& row = entry.history.row;
+  Queue& queue = queues_[row.queue];
   unlease(entry);
-  queues_[row.queue].ready.erase({row.priority, row.run});
+  if (entry.is_held) {
+    entry.is_held = false;
+    std::set<std::pair<int32_t, RunId>>& held = queue.held[row.group];
+    held.erase({row.priority, row.run});
+    if (held.empty()) queue.held.erase(row.group);
+    queue.line->count_held(row.group, -1);
+  } else if (queue.ready.erase({row.priority, entry.turn, row.run}) > 0 && queue.line) {
+    queue.line->count_ready(row.group, -1);
+    let_in(queue, row.group);
+  }
   if (row.wake_at >= 0) waiting_.erase({row.wake_at, row.run});
   row.wake_at = -1;
 }
@@ -188,14 +204,22 @@ void MemoryTable::lease(Entry& entry, OwnerId owner, WallMs until) {
   row.status = RunStatus::kRunning;
   entry.owner = owner;
   entry.lease_until = until;
-  queues_[row.queue].leased.emplace(until, row.run);
+  Queue& queue = queues_[row.queue];
+  queue.leased.emplace(until, row.run);
+  if (queue.line) queue.line->count_leased(row.group, 1);
   owned_[owner].insert(row.run);
 }
 
 void MemoryTable::unlease(Entry& entry) {
   const RunRow& row = entry.history.row;
   if (row.status != RunStatus::kRunning) return;
-  queues_[row.queue].leased.erase({entry.lease_until, row.run});
+  Queue& queue = queues_[row.queue];
+  queue.leased.erase({entry.lease_until, row.run});
+  if (queue.line) {
+    queue.line->count_leased(row.group, -1);
+    let_in(queue, row.group);
+    tell_watchers();  // there is a place
+  }
   const auto owned = owned_.find(entry.owner);
   owned->second.erase(row.run);
   if (owned->second.empty()) owned_.erase(owned);
@@ -204,8 +228,39 @@ void MemoryTable::unlease(Entry& entry) {
 void MemoryTable::enqueue(Entry& entry) {
   RunRow& row = entry.history.row;
   row.status = RunStatus::kQueued;
-  queues_[row.queue].ready.emplace(row.priority, row.run);
+  Queue& queue = queues_[row.queue];
+  if (queue.line && !queue.line->has_room(row.group)) {
+    hold(queue, entry);
+  } else {
+    stand_ready(queue, entry);
+  }
   tell_watchers();
+}
+
+void MemoryTable::stand_ready(Queue& queue, Entry& entry) {
+  const RunRow& row = entry.history.row;
+  entry.turn = queue.line ? queue.line->turn_of(row.run) : row.run;
+  queue.ready.emplace(row.priority, entry.turn, row.run);
+  if (queue.line) queue.line->count_ready(row.group, 1, entry.turn);
+}
+
+void MemoryTable::hold(Queue& queue, Entry& entry) {
+  const RunRow& row = entry.history.row;
+  entry.is_held = true;
+  queue.held[row.group].emplace(row.priority, row.run);
+  queue.line->count_held(row.group, 1);
+}
+
+void MemoryTable::let_in(Queue& queue, const std::string& group) {
+  while (queue.line->is_held(group) && queue.line->has_room(group)) {
+    const auto held = queue.held.find(group);
+    Entry& entry = entries_.at(held->second.begin()->second);
+    held->second.erase(held->second.begin());
+    if (held->second.empty()) queue.held.erase(held);
+    queue.line->count_held(group, -1);
+    entry.is_held = false;
+    stand_ready(queue, entry);
+  }
 }
 
 void MemoryTable::tell_watchers() {
@@ -214,31 +269,63 @@ void MemoryTable::tell_watchers() {
   }
 }
 
-std::vector<RunHistory> MemoryTable::claim(const ClaimRequest& request) {
-  std::vector<RunHistory> claimed;
+ClaimAnswer MemoryTable::claim(const ClaimRequest& request) {
+  ClaimAnswer answer;
   const auto found = queues_.find(request.queue);
-  if (found == queues_.end() || request.count_max <= 0) return claimed;
+  if (found == queues_.end() || request.count_max <= 0) return answer;
   Queue& queue = found->second;
   std::vector<RunId> runs;
-  const auto count_max = static_cast<size_t>(request.count_max);
-  // Runs whose owner fell silent come first: they have waited longer than any queued one.
+  auto count_max = static_cast<size_t>(request.count_max);
+  if (queue.line) {
+    count_max = static_cast<size_t>(queue.line->claimable(request.count_max, request.now, answer.more_at));
+  }
+  // Runs whose owner fell silent come first: they have waited longer than any queued one. They have their place.
   for (auto lease_it = queue.leased.begin(); lease_it != queue.leased.end() && lease_it->first < request.now;
        ++lease_it) {
-    if (runs.size() == count_max) break;
+    if (runs.size() == static_cast<size_t>(request.count_max)) break;
     runs.push_back(lease_it->second);
-  }
-  for (auto ready_it = queue.ready.begin(); ready_it != queue.ready.end() && runs.size() < count_max; ++ready_it) {
-    runs.push_back(ready_it->second);
   }
   for (const RunId run : runs) {
     Entry& entry = entries_.at(run);
     leave(entry);
+    lease(entry, request.owner, request.lease_until);
+  }
+  const size_t late_count = runs.size();
+  while (runs.size() < count_max && take_ready(queue, request, count_max, runs)) {
+  }
+  if (queue.line) queue.line->count_started(request.now, static_cast<int64_t>(runs.size() - late_count));
+  for (const RunId run : runs) {
+    Entry& entry = entries_.at(run);
     ++entry.history.row.token;
     ++entry.history.row.claims;
-    lease(entry, request.owner, request.lease_until);
-    claimed.push_back(copy(entry, true));
+    answer.runs.push_back(copy(entry, true));
   }
-  return claimed;
+  return answer;
+}
+
+// Takes what stands in the ready line; taking may let others in, so there may be more afterwards.
+bool MemoryTable::take_ready(Queue& queue, const ClaimRequest& request, size_t count_max, std::vector<RunId>& runs) {
+  std::vector<RunId> first;
+  for (const auto& [priority, turn, run] : queue.ready) {
+    if (first.size() + runs.size() == count_max) break;
+    first.push_back(run);
+  }
+  for (const RunId run : first) {
+    Entry& entry = entries_.at(run);
+    const RunRow& row = entry.history.row;
+    queue.ready.erase({row.priority, entry.turn, run});
+    if (queue.line) queue.line->count_ready(row.group, -1);
+    if (queue.line && !queue.line->may_lease(row.group)) {
+      hold(queue, entry);
+      continue;
+    }
+    lease(entry, request.owner, request.lease_until);
+    runs.push_back(run);
+  }
+  if (queue.line) {
+    for (const RunId run : first) let_in(queue, entries_.at(run).history.row.group);
+  }
+  return !first.empty();
 }
 
 Result<RunHistory> MemoryTable::load(RunId run) const {
@@ -259,9 +346,90 @@ void MemoryTable::renew(OwnerId owner, WallMs until) {
   }
 }
 
-int64_t MemoryTable::depth(const std::string& queue) const {
+QueueView MemoryTable::look(const std::string& queue) const {
+  QueueView view;
   const auto found = queues_.find(queue);
-  return found == queues_.end() ? 0 : static_cast<int64_t>(found->second.ready.size());
+  if (found == queues_.end()) return view;
+  if (found->second.line) {
+    view.limits = found->second.line->limits();
+    view.held_count = found->second.line->held_count();
+  }
+  view.queued_count = static_cast<int64_t>(found->second.ready.size()) + view.held_count;
+  view.running_count = static_cast<int64_t>(found->second.leased.size());
+  return view;
+}
+
+// Everything that is queued lines up anew.
+void MemoryTable::set_limits(const std::string& name, const QueueLimits& limits) {
+  Queue& queue = queues_[name];
+  std::set<RunId> queued;
+  for (const auto& [priority, turn, run] : queue.ready) queued.insert(run);
+  for (const auto& [group, held] : queue.held) {
+    for (const auto& [priority, run] : held) queued.insert(run);
+  }
+  std::unique_ptr<detail::QueueLine> line;
+  if (limits.is_any()) line = std::make_unique<detail::QueueLine>(limits);
+  if (line && queue.line) line->keep_starts_of(*queue.line);
+  queue.line = std::move(line);
+  queue.ready.clear();
+  queue.held.clear();
+  if (queue.line) {
+    for (const auto& [until, run] : queue.leased) queue.line->count_leased(entries_.at(run).history.row.group, 1);
+  }
+  for (const RunId run : queued) {
+    Entry& entry = entries_.at(run);
+    entry.is_held = false;
+    enqueue(entry);
+  }
+  tell_watchers();
+}
+
+Status MemoryTable::keep(Document document) {
+  const auto key = std::make_pair(document.kind, document.name);
+  const auto found = documents_.find(key);
+  const int64_t version = found == documents_.end() ? 0 : found->second.version;
+  if (document.version >= 0 && document.version != version) return detail::document_changed(document, version);
+  if (document.body.empty()) {
+    documents_.erase(key);
+    return Status::ok();
+  }
+  document.version = version + 1;
+  documents_[key] = std::move(document);
+  return Status::ok();
+}
+
+std::vector<Document> MemoryTable::documents(const std::string& kind, const std::string& name) const {
+  std::vector<Document> found;
+  for (const auto& [key, document] : documents_) {
+    if (key.first == kind && (name.empty() || key.second == name)) found.push_back(document);
+  }
+  return found;
+}
+
+// True: the start was taken in by an earlier one.
+bool MemoryTable::collapse(Transition& transition, CommitAnswer& answer) {
+  NewRun& asked = *transition.create;
+  Collapsed& known = collapsed_[{asked.workflow, asked.collapse.kind, asked.collapse.key}];
+  const auto found = entries_.find(known.run);
+  if (found == entries_.end() || !detail::takes_in(asked.collapse, found->second.history.row, known.count)) {
+    known = {transition.run, 1};
+    return false;
+  }
+  Entry& entry = found->second;
+  RunRow& row = entry.history.row;
+  if (asked.collapse.kind != CollapseKind::kSingleton) {
+    const detail::TakenIn taken_in = detail::take_in(asked, row, ++known.count);
+    entry.fingerprint = asked.fingerprint;
+    leave(entry);
+    row.input = taken_in.input;
+    if (taken_in.is_due) {
+      enqueue(entry);
+    } else {
+      park(entry, Park{taken_in.wake_at, 0, false});
+    }
+  }
+  answer.attached = std::make_unique<RunRow>(row);
+  return true;
 }
 
 std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
@@ -334,7 +502,8 @@ class MemoryStore final : public Store {
   }
 
   void claim(ClaimRequest request, ClaimDone done) override {
-    answer_found(std::move(done), is_closed_ ? std::vector<RunHistory>() : table_->claim(request));
+    answer(std::move(done),
+           is_closed_ ? Result<ClaimAnswer>(detail::store_closed()) : Result<ClaimAnswer>(table_->claim(request)));
   }
 
   void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) override {
@@ -346,9 +515,20 @@ class MemoryStore final : public Store {
     answer(std::move(done), is_closed_ ? detail::store_closed() : Status::ok());
   }
 
-  void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override {
+  void look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) override {
     answer(std::move(done),
-           is_closed_ ? Result<int64_t>(detail::store_closed()) : Result<int64_t>(table_->depth(queue)));
+           is_closed_ ? Result<QueueView>(detail::store_closed()) : Result<QueueView>(table_->look(queue)));
+  }
+
+  void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) override {
+    table_->set_writer(this);
+    if (!is_closed_) table_->set_limits(queue, limits);
+    answer(std::move(done), is_closed_ ? detail::store_closed() : Status::ok());
+  }
+
+  void documents(const std::string& kind, const std::string& name, DocumentsDone done) override {
+    answer(std::move(done), is_closed_ ? Result<std::vector<Document>>(detail::store_closed())
+                                       : Result<std::vector<Document>>(table_->documents(kind, name)));
   }
 
   void due(WallMs now, int64_t count_max, DueDone done) override {
@@ -361,7 +541,8 @@ class MemoryStore final : public Store {
   }
 
   void find(FindRequest request, FindDone done) override {
-    answer_found(std::move(done), is_closed_ ? std::vector<RunHistory>() : table_->find(request));
+    answer(std::move(done), is_closed_ ? Result<std::vector<RunHistory>>(detail::store_closed())
+                                       : Result<std::vector<RunHistory>>(table_->find(request)));
   }
 
   // Many runs queued at once wake a watcher once.
@@ -384,11 +565,6 @@ class MemoryStore final : public Store {
   }
 
  private:
-  void answer_found(ClaimDone done, std::vector<RunHistory> found) {
-    answer(std::move(done), is_closed_ ? Result<std::vector<RunHistory>>(detail::store_closed())
-                                       : Result<std::vector<RunHistory>>(std::move(found)));
-  }
-
   template <typename Done, typename Answer>
   void answer(Done done, Answer answer) {
     loop_.post([is_alive = is_alive_, done = std::move(done), answer = std::move(answer)]() mutable {

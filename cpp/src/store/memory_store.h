@@ -10,11 +10,13 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "stepwell/loop.h"
 #include "stepwell/store.h"
+#include "store/queue_line.h"
 
 namespace stepwell {
 
@@ -25,12 +27,14 @@ inline constexpr int64_t kFirstLeaseMs = 30'000;
 class MemoryTable {
  public:
   CommitAnswer apply(Transition transition);
-  std::vector<RunHistory> claim(const ClaimRequest& request);
+  ClaimAnswer claim(const ClaimRequest& request);
   [[nodiscard]] Result<RunHistory> load(RunId run) const;
   void renew(OwnerId owner, WallMs until);
   [[nodiscard]] DueAnswer due(WallMs now, int64_t count_max);
   [[nodiscard]] std::vector<Message> messages(OwnerId owner) const;
-  [[nodiscard]] int64_t depth(const std::string& queue) const;
+  [[nodiscard]] QueueView look(const std::string& queue) const;
+  void set_limits(const std::string& queue, const QueueLimits& limits);
+  [[nodiscard]] std::vector<Document> documents(const std::string& kind, const std::string& name) const;
   [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
   // `changed` runs inside apply whenever another writer than `watcher` queues a run or tells a leased one something.
@@ -45,14 +49,24 @@ class MemoryTable {
     uint64_t fingerprint = 0;
     OwnerId owner = 0;
     WallMs lease_until = 0;
+    int64_t turn = 0;      // in the ready line
+    bool is_held = false;  // queued, but not in the ready line
     std::set<std::pair<std::string, std::string>> message_keys;  // (topic, key)
   };
   struct Queue {
-    std::set<std::pair<int32_t, RunId>> ready;  // by priority
+    std::set<std::tuple<int32_t, int64_t, RunId>> ready;  // by priority and turn
     std::set<std::pair<WallMs, RunId>> leased;
+    std::map<std::string, std::set<std::pair<int32_t, RunId>>> held;  // by group
+    std::unique_ptr<detail::QueueLine> line;                          // only with limits
+  };
+  struct Collapsed {
+    RunId run = 0;
+    int64_t count = 1;
   };
 
   CommitAnswer create(Transition& transition);
+  bool collapse(Transition& transition, CommitAnswer& answer);
+  Status keep(Document document);
   CommitAnswer deliver(Message message);
   void leave(Entry& entry);
   void park(Entry& entry, const Park& park);
@@ -60,6 +74,11 @@ class MemoryTable {
   void lease(Entry& entry, OwnerId owner, WallMs until);
   void unlease(Entry& entry);
   void enqueue(Entry& entry);
+  void stand_ready(Queue& queue, Entry& entry);
+  void hold(Queue& queue, Entry& entry);
+  // Lets runs of a group that are held into the ready line while there is room.
+  void let_in(Queue& queue, const std::string& group);
+  bool take_ready(Queue& queue, const ClaimRequest& request, size_t count_max, std::vector<RunId>& runs);
   static RunHistory copy(const Entry& entry, bool with_events);
 
   std::map<RunId, Entry> entries_;
@@ -68,6 +87,8 @@ class MemoryTable {
   std::set<std::pair<WallMs, RunId>> waiting_;                 // those with a wake time
   std::map<std::pair<std::string, std::string>, RunId> keys_;  // (workflow, key)
   std::map<std::string, std::set<RunId>> by_workflow_;
+  std::map<std::tuple<std::string, CollapseKind, std::string>, Collapsed> collapsed_;  // (workflow, kind, key)
+  std::map<std::pair<std::string, std::string>, Document> documents_;                  // (kind, name)
   std::vector<std::pair<const void*, MoveFunction<void()>>> watchers_;
   const void* writer_ = nullptr;
 };

@@ -1,5 +1,7 @@
 #include "store/refusals.h"
 
+#include <algorithm>
+
 namespace stepwell::detail {
 
 Status check_fence(const Transition& transition, const FenceView& row, size_t& events_known) {
@@ -52,6 +54,34 @@ Status inbox_full(const Message& message) {
   return {StatusKind::kBusy, code::kInboxFull,
           "run " + run_name(message.to) + " holds " + std::to_string(Limits().messages_per_run_max) +
               " messages that it has not taken; \"" + message.topic + "\" was not kept"};
+}
+
+Status document_changed(const Document& document, int64_t version) {
+  return {StatusKind::kConflict, code::kDocumentChanged,
+          document.kind + " \"" + document.name + "\": expected version " + std::to_string(document.version) +
+              ", the store has " + std::to_string(version) + ": somebody changed it meanwhile; read it again"};
+}
+
+bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count) {
+  if (collapse.kind == CollapseKind::kSingleton) return !is_final(row.status);
+  const bool has_begun = row.status != RunStatus::kWaiting || row.token != 0;
+  return !has_begun && (collapse.kind == CollapseKind::kDebounce || count < collapse.count_max);
+}
+
+TakenIn take_in(const NewRun& asked, const RunRow& row, int64_t count) {
+  TakenIn out;
+  if (asked.collapse.kind == CollapseKind::kDebounce) {
+    out.input = asked.input;
+    out.wake_at = asked.wake_at;
+    if (asked.collapse.wait_ms_max >= 0)
+      out.wake_at = std::min(out.wake_at, row.created_at + asked.collapse.wait_ms_max);
+    return out;
+  }
+  // "[a]" and "[b]" make "[a,b]".
+  out.input = row.input.substr(0, row.input.size() - 1) + "," + asked.input.substr(1);
+  out.wake_at = row.wake_at;
+  out.is_due = count >= asked.collapse.count_max;
+  return out;
 }
 
 bool ends_a_pause(const std::string& topic) { return topic == "resume" || topic == "cancel"; }

@@ -1,4 +1,4 @@
-// Why a store refuses: the answers and the rule of the fence, the same words in every store. Pure functions; any
+// Why a store refuses: the answers and the rules of the fence and of collapsed starts, the same in every store. Pure functions; any
 // thread.
 #pragma once
 
@@ -24,6 +24,18 @@ Status key_conflict(const NewRun& asked, RunId existing);
 Status payload_too_large(RunId run, size_t bytes, size_t bytes_max);
 Status run_ended(const Message& message);
 Status inbox_full(const Message& message);
+Status document_changed(const Document& document, int64_t version);
+
+// Whether `row`, which holds `count` starts, takes in one more.
+bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count);
+// What becomes of `row`, a run that has not begun, when it takes in `asked` as its `count`th start.
+struct TakenIn {
+  Payload input;
+  WallMs wake_at = -1;
+  bool is_due = false;
+};
+TakenIn take_in(const NewRun& asked, const RunRow& row, int64_t count);
+
 // What wakes a paused run.
 bool ends_a_pause(const std::string& topic);
 Status store_closed();

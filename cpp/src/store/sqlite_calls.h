@@ -95,7 +95,7 @@ class QueryCall : public SqliteCall {
   Done done_;
 };
 
-class ClaimCall final : public QueryCall<std::vector<RunHistory>> {
+class ClaimCall final : public QueryCall<ClaimAnswer> {
  public:
   ClaimCall(ClaimRequest request, ClaimDone done) : QueryCall(true, std::move(done)), request_(std::move(request)) {}
   Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.claim(request_, answer_); }
@@ -131,13 +131,37 @@ class MessagesCall final : public QueryCall<std::vector<Message>> {
   Status run(SqliteRows&) override STEPWELL_ON(store_thread) { return Status::ok(); }
 };
 
-class DepthCall final : public QueryCall<int64_t> {
+class LookCall final : public QueryCall<QueueView> {
  public:
-  DepthCall(std::string queue, Done done) : QueryCall(false, std::move(done)), queue_(std::move(queue)) {}
-  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.depth(queue_, answer_); }
+  LookCall(std::string queue, Done done) : QueryCall(false, std::move(done)), queue_(std::move(queue)) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.look(queue_, answer_); }
 
  private:
   std::string queue_;
+};
+
+class DocumentsCall final : public QueryCall<std::vector<Document>> {
+ public:
+  DocumentsCall(std::string kind, std::string name, Done done)
+      : QueryCall(false, std::move(done)), kind_(std::move(kind)), name_(std::move(name)) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.documents(kind_, name_, answer_); }
+
+ private:
+  std::string kind_;
+  std::string name_;
+};
+
+class LimitsCall final : public SqliteCall {
+ public:
+  LimitsCall(std::string queue, const QueueLimits& limits, StatusDone done)
+      : SqliteCall(true), queue_(std::move(queue)), limits_(limits), done_(std::move(done)) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.set_limits(queue_, limits_); }
+  void complete() override STEPWELL_ON(loop_thread) { done_(refusal_); }
+
+ private:
+  std::string queue_;
+  QueueLimits limits_;
+  StatusDone done_;
 };
 
 // Whoever holds the file holds every lease, so a renewal only takes its place in line.

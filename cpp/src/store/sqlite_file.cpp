@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "store/sql.h"
+#include "store/sql_schema.h"
 #include "store/sqlite_rescue.h"
 
 namespace stepwell::detail {

@@ -26,6 +26,9 @@ Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   const Result<int64_t> messages = file.read_integer(sql::kMessageCountAll);
   if (!messages) return messages.error();
   rows->message_count_ = *messages;
+  Result<std::unique_ptr<SqliteLines>> lines = SqliteLines::open(file);
+  if (!lines) return lines.error();
+  rows->lines_ = std::move(lines).value();
   return rows;
 }
 
@@ -41,11 +44,6 @@ Status SqliteRows::prepare_all() {
       {&key_delete_, sql::kKeyDelete},
       {&event_insert_, sql::kEventInsert},
       {&event_list_, sql::kEventList},
-      {&ready_insert_, sql::kReadyInsert},
-      {&ready_first_, sql::kReadyFirst},
-      {&ready_update_, sql::kReadyUpdate},
-      {&ready_delete_, sql::kReadyDelete},
-      {&ready_count_, sql::kReadyCount},
       {&ready_list_, sql::kReadyList},
       {&ready_take_, sql::kReadyTake},
       {&waiting_insert_, sql::kWaitingInsert},
@@ -67,6 +65,14 @@ Status SqliteRows::prepare_all() {
       {&runs_by_workflow_, sql::kRunsByWorkflow},
       {&runs_newest_, sql::kRunsNewest},
       {&runs_dead_, sql::kRunsDead},
+      {&collapsed_find_, sql::kCollapsedFind},
+      {&collapsed_replace_, sql::kCollapsedReplace},
+      {&input_update_, sql::kInputUpdate},
+      {&waiting_put_off_, sql::kWaitingPutOff},
+      {&document_replace_, sql::kDocumentReplace},
+      {&document_delete_, sql::kDocumentDelete},
+      {&document_version_, sql::kDocumentVersion},
+      {&document_list_, sql::kDocumentList},
   };
   for (const auto& [statement, text] : statements) {
     Result<SqliteStatement> prepared = file_.prepare(text);
@@ -123,6 +129,7 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   if (is_refused_for_bytes(transition, answer)) return Status::ok();
   if (transition.create) return create(transition, answer);
   if (transition.message) return deliver(*transition.message, answer);
+  if (transition.document) return keep(*transition.document, transition.at, answer);
   Standing standing;
   bool is_there = false;
   STEPWELL_TRY(read_standing(transition.run, standing, is_there));
@@ -184,11 +191,11 @@ Status SqliteRows::deliver(const Message& message, CommitAnswer& answer) {
                        message.payload);
   STEPWELL_TRY(finish(message_insert_, "record a message in"));
   message_count_ += file_.changed_row_count();
-  return wakes(standing.fence.status, message.topic) ? wake(message.to) : Status::ok();
+  return wakes(standing.fence.status, message.topic) ? wake(message.to, standing) : Status::ok();
 }
 
-Status SqliteRows::wake(RunId run) {
-  STEPWELL_TRY(finish(waiting_wake_.bind(run), "queue a run in"));
+Status SqliteRows::wake(RunId run, const Standing& standing) {
+  STEPWELL_TRY(lines_->enqueue(run, standing));
   return finish(waiting_delete_.bind(run), "wake a run in");
 }
 
@@ -206,6 +213,8 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
   standing.claims = row.claims;
   standing.queue_id = name_ids_[row.queue];
   standing.priority = row.priority;
+  standing.group = std::move(row.group);
+  standing.is_held = is_row_held_;
   return Status::ok();
 }
 
@@ -213,7 +222,8 @@ Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector
   for (size_t i = events_known; i < events.size(); ++i) {
     const Event& event = events[i];
     event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind), event.attempt,
-                       Text{event.step}, event.at, event.payload);
+                       Text{event.step}, event.at, event.payload, IntegerOrNull{event.took_ms, -1},
+                       IntegerOrNull{event.waited_ms, -1});
     STEPWELL_TRY(finish(event_insert_, "record an event in"));
   }
   return Status::ok();
@@ -232,17 +242,14 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
                           row.event_count, transition.at, transition.end->payload);
     return finish(finished_insert_, "end a run in");
   }
-  if (transition.release) {
-    return finish(ready_insert_.bind(run, row.token, standing.claims, row.event_count), "queue a run in");
-  }
+  if (transition.release) return lines_->enqueue(run, standing);
   if (transition.park) return park(transition, standing);
   switch (row.status) {
     case RunStatus::kRunning:
       leases_[run].fence.event_count = row.event_count;
       return Status::ok();
     case RunStatus::kQueued:
-      ready_update_.bind(standing.queue_id, standing.priority, run, row.event_count);
-      return finish(ready_update_, "record a step in");
+      return lines_->update(run, standing);
     default:
       return finish(waiting_update_.bind(run, row.event_count), "record a step in");
   }
@@ -253,9 +260,10 @@ Status SqliteRows::leave(RunId run, const Standing& standing) {
   switch (standing.fence.status) {
     case RunStatus::kRunning:
       leases_.erase(run);
-      return finish(lease_delete_.bind(run), "free a lease in");
+      STEPWELL_TRY(finish(lease_delete_.bind(run), "free a lease in"));
+      return lines_->free_place(standing);
     case RunStatus::kQueued:
-      return finish(ready_delete_.bind(standing.queue_id, standing.priority, run), "take a run from the queue of");
+      return lines_->dequeue(run, standing);
     default:
       return finish(waiting_delete_.bind(run), "wake a run in");
   }
@@ -269,18 +277,20 @@ Status SqliteRows::park(const Transition& transition, const Standing& standing) 
   const bool is_wanted = park.is_paused ? std::any_of(waiting.begin(), waiting.end(),
                                                       [](const Message& each) { return ends_a_pause(each.topic); })
                                         : static_cast<int64_t>(waiting.size()) > park.message_count_known;
-  // It was laid aside in good order, so earlier crashes do not count any more.
-  if (is_wanted) return finish(ready_insert_.bind(transition.run, row.token, 0, row.event_count), "queue a run in");
+  if (is_wanted) {
+    Standing queued = standing;
+    queued.claims = 0;  // it was laid aside in good order, so earlier crashes do not count any more
+    return lines_->enqueue(transition.run, queued);
+  }
   waiting_insert_.bind(transition.run, row.token, 0, row.event_count,
                        IntegerOrNull{park.is_paused ? -1 : park.wake_at, -1}, park.is_paused);
   return finish(waiting_insert_, "lay a run aside in");
 }
 
-Status SqliteRows::lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count) {
-  Standing& standing = leases_[run];
-  standing.fence = {RunStatus::kRunning, token, event_count};
-  standing.claims = claims;
-  return finish(lease_insert_.bind(run, token, claims), "lease a run in");
+Status SqliteRows::lease(RunId run, const Standing& standing) {
+  leases_[run] = standing;
+  lines_->take_place(standing);
+  return finish(lease_insert_.bind(run, standing.fence.token, standing.claims), "lease a run in");
 }
 
 Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
@@ -294,11 +304,17 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     STEPWELL_TRY(meet_key(transition, workflow_id, is_settled, answer));
     if (is_settled) return Status::ok();
   }
+  if (asked.collapse.kind != CollapseKind::kNone) {
+    bool is_settled = false;
+    STEPWELL_TRY(collapse(transition, workflow_id, is_settled, answer));
+    if (is_settled) return Status::ok();
+  }
   int64_t version_id = 0;
   if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
   run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
-                   IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0});
+                   IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0},
+                   TextOrNull{asked.group});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
     STEPWELL_TRY(append_events(transition.run, 0, asked.events, 0));
@@ -307,8 +323,15 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
       waiting_insert_.bind(transition.run, 0, 0, event_count, asked.wake_at, false);
       return finish(waiting_insert_, "lay a run aside in");
     }
-    if (asked.claimed_by != 0) return lease(transition.run, 1, 1, event_count);
-    return finish(ready_first_.bind(queue_id, asked.priority, transition.run, event_count), "queue a run in");
+    Standing standing;
+    standing.fence.event_count = event_count;
+    standing.priority = asked.priority;
+    standing.queue_id = queue_id;
+    standing.group = asked.group;
+    if (asked.claimed_by == 0) return lines_->enqueue(transition.run, standing);
+    standing.fence.status = RunStatus::kRunning;
+    standing.fence.token = standing.claims = 1;
+    return lease(transition.run, standing);
   }
   STEPWELL_TRY(meet_run(transition, answer));
   if (asked.key.empty()) return Status::ok();
@@ -350,10 +373,33 @@ Status SqliteRows::meet_run(const Transition& transition, CommitAnswer& answer) 
   return Status::ok();
 }
 
-Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& claimed) {
+Status SqliteRows::claim(const ClaimRequest& request, ClaimAnswer& answer) {
   const auto queue = name_ids_.find(request.queue);
   if (queue == name_ids_.end() || request.count_max <= 0) return Status::ok();
-  ready_list_.bind(queue->second, request.count_max);
+  QueueLine* line = lines_->line(queue->second);
+  int64_t count_max = request.count_max;
+  if (line != nullptr) count_max = line->claimable(count_max, request.now, answer.more_at);
+  std::vector<RunHistory>& claimed = answer.runs;
+  bool is_any = true;
+  while (is_any && static_cast<int64_t>(claimed.size()) < count_max) {
+    STEPWELL_TRY(take_ready(queue->second, count_max - static_cast<int64_t>(claimed.size()), claimed, is_any));
+    is_any = is_any && line != nullptr;  // taking may have let others in
+  }
+  STEPWELL_TRY(lines_->count_started(queue->second, request.now, static_cast<int64_t>(claimed.size())));
+  for (RunHistory& history : claimed) {
+    history.row.queue = request.queue;
+    if (history.row.event_count > 0) STEPWELL_TRY(read_events(history.row.run, history.events));
+    STEPWELL_TRY(read_messages(history.row.run, history.messages));
+  }
+  return Status::ok();
+}
+
+Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<RunHistory>& claimed, bool& is_any) {
+  QueueLine* line = lines_->line(queue_id);
+  const size_t before = claimed.size();
+  int64_t count = 0;
+  int64_t turn = 0;
+  ready_list_.bind(queue_id, count_max);
   int outcome = SQLITE_ROW;
   while ((outcome = ready_list_.step()) == SQLITE_ROW) {
     RunRow& row = claimed.emplace_back().row;
@@ -363,7 +409,6 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
     row.claims = ready_list_.small_integer(2) + 1;
     row.event_count = ready_list_.integer(3);
     row.workflow = names_[ready_list_.integer(4)];
-    row.queue = request.queue;
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
     row.input = ready_list_.bytes(7);
@@ -372,19 +417,43 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
     row.parent = ready_list_.integer(10);
     row.parent_step = ready_list_.bytes(11);
     row.version = names_[ready_list_.integer(12)];
+    turn = ready_list_.integer(13);
+    row.group = ready_list_.bytes(14);
+    ++count;
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);
-  if (claimed.empty()) return Status::ok();
-  ready_take_.bind(queue->second, claimed.back().row.priority, claimed.back().row.run);
+  is_any = count > 0;
+  if (!is_any) return Status::ok();
+  ready_take_.bind(queue_id, claimed.back().row.priority, turn, claimed.back().row.run);
   STEPWELL_TRY(finish(ready_take_, "take runs from the queue of"));
-  STEPWELL_CHECK(file_.changed_row_count() == static_cast<int64_t>(claimed.size()),
-                 "the queue changed under the claim");
-  for (RunHistory& history : claimed) {
-    const RunRow& row = history.row;
-    STEPWELL_TRY(lease(row.run, row.token, row.claims, row.event_count));
-    if (row.event_count > 0) STEPWELL_TRY(read_events(row.run, history.events));
-    STEPWELL_TRY(read_messages(row.run, history.messages));
+  STEPWELL_CHECK(file_.changed_row_count() == count, "the queue changed under the claim");
+  std::vector<std::string> groups;
+  size_t kept = before;
+  for (size_t i = before; i < claimed.size(); ++i) {
+    const RunRow& row = claimed[i].row;
+    Standing standing;
+    standing.fence = {RunStatus::kRunning, row.token, row.event_count};
+    standing.claims = row.claims;
+    standing.priority = row.priority;
+    standing.queue_id = queue_id;
+    standing.group = row.group;
+    if (line != nullptr) {
+      lines_->forget_turn(row.run);
+      line->count_ready(row.group, -1);
+      groups.push_back(row.group);
+      if (!line->may_lease(row.group)) {  // the limit has shrunk
+        --standing.fence.token;
+        --standing.claims;
+        STEPWELL_TRY(lines_->hold(row.run, standing));
+        continue;
+      }
+    }
+    STEPWELL_TRY(lease(row.run, standing));
+    if (kept != i) claimed[kept] = std::move(claimed[i]);
+    ++kept;
   }
+  claimed.resize(kept);
+  for (const std::string& group : groups) STEPWELL_TRY(lines_->let_in(queue_id, group));
   return Status::ok();
 }
 
@@ -394,7 +463,17 @@ Status SqliteRows::due(WallMs now, int64_t count_max, DueAnswer& answer) {
   waiting_due_.bind(now, count_max);
   while ((outcome = waiting_due_.step()) == SQLITE_ROW) runs.push_back(waiting_due_.integer(0));
   if (outcome != SQLITE_DONE) return file_.fault("look for due runs in", outcome);
-  for (const RunId run : runs) STEPWELL_TRY(wake(run));
+  for (const RunId run : runs) {
+    if (lines_->has_limits()) {
+      Standing standing;
+      bool is_there = false;
+      STEPWELL_TRY(read_standing(run, standing, is_there));
+      STEPWELL_TRY(wake(run, standing));
+    } else {
+      STEPWELL_TRY(finish(waiting_wake_.bind(run), "queue a run in"));
+      STEPWELL_TRY(finish(waiting_delete_.bind(run), "wake a run in"));
+    }
+  }
   answer.queued_count = static_cast<int64_t>(runs.size());
   outcome = waiting_next_.step();
   if (outcome == SQLITE_ROW) {
@@ -405,15 +484,21 @@ Status SqliteRows::due(WallMs now, int64_t count_max, DueAnswer& answer) {
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("look for due runs in", outcome);
 }
 
-Status SqliteRows::depth(const std::string& queue, int64_t& count) {
-  count = 0;
+Status SqliteRows::look(const std::string& queue, QueueView& view) {
   const auto known = name_ids_.find(queue);
   if (known == name_ids_.end()) return Status::ok();
-  const int outcome = ready_count_.bind(known->second).step();
-  if (outcome != SQLITE_ROW) return file_.fault("count a queue of", outcome);
-  count = ready_count_.integer(0);
-  ready_count_.reset();
-  return Status::ok();
+  for (const auto& [run, standing] : leases_) view.running_count += standing.queue_id == known->second ? 1 : 0;
+  return lines_->look(known->second, view);
+}
+
+Status SqliteRows::set_limits(const std::string& queue, const QueueLimits& limits) {
+  int64_t queue_id = 0;
+  STEPWELL_TRY(name_id(queue, queue_id));
+  std::vector<std::string> leased;
+  for (const auto& [run, standing] : leases_) {
+    if (standing.queue_id == queue_id) leased.push_back(standing.group);
+  }
+  return lines_->set_limits(queue_id, limits, leased);
 }
 
 Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& found) {
@@ -454,7 +539,7 @@ Status SqliteRows::add_found(RunId run, bool with_events, std::vector<RunHistory
 }
 
 Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow& row, bool& is_there) {
-  const int outcome = row_by_run_.bind(run, with_input, with_result).step();
+  const int outcome = row_by_run_.bind(run, with_input, with_result, lines_->turn(run)).step();
   is_there = outcome == SQLITE_ROW;
   if (outcome == SQLITE_DONE) return Status::ok();
   if (!is_there) return file_.fault("read a run of", outcome);
@@ -476,6 +561,8 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.parent_step = row_by_run_.bytes(14);
   row.version = names_[row_by_run_.integer(15)];
   row.wake_at = row_by_run_.integer_or(16, -1);
+  row.group = row_by_run_.bytes(17);
+  is_row_held_ = row_by_run_.integer(18) != 0;
   row_by_run_.reset();
   return Status::ok();
 }
@@ -490,6 +577,8 @@ Status SqliteRows::read_events(RunId run, std::vector<Event>& events) {
     event.step = event_list_.bytes(2);
     event.at = event_list_.integer(3);
     event.payload = event_list_.bytes(4);
+    event.took_ms = event_list_.integer_or(5, -1);
+    event.waited_ms = event_list_.integer_or(6, -1);
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the history of", outcome);
 }

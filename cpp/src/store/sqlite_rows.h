@@ -13,6 +13,7 @@
 #include "stepwell/store.h"
 #include "store/refusals.h"
 #include "store/sqlite_file.h"
+#include "store/sqlite_lines.h"
 #include "store/sqlite_statement.h"
 
 namespace stepwell::detail {
@@ -26,23 +27,17 @@ class SqliteRows {
   void roll_back();
 
   Status apply(const Transition& transition, CommitAnswer& answer);
-  Status claim(const ClaimRequest& request, std::vector<RunHistory>& claimed);
+  Status claim(const ClaimRequest& request, ClaimAnswer& answer);
   Status due(WallMs now, int64_t count_max, DueAnswer& answer);
-  Status depth(const std::string& queue, int64_t& count);
+  Status look(const std::string& queue, QueueView& view);
+  Status set_limits(const std::string& queue, const QueueLimits& limits);
+  Status documents(const std::string& kind, const std::string& name, std::vector<Document>& found);
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
 
  private:
   explicit SqliteRows(SqliteFile& file) : file_(file) {}
   Status prepare_all();
   Status load_names();
-
-  // Where a run stands: in which table, and what the fence needs.
-  struct Standing {
-    FenceView fence;
-    int32_t claims = 0;
-    int64_t queue_id = 0;  // these two only when not leased
-    int32_t priority = 0;
-  };
 
   Status create(const Transition& transition, CommitAnswer& answer);
   Status meet_key(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
@@ -54,8 +49,11 @@ class SqliteRows {
   Status move_on(const Transition& transition, const Standing& standing);
   Status leave(RunId run, const Standing& standing);
   Status park(const Transition& transition, const Standing& standing);
-  Status wake(RunId run);
-  Status lease(RunId run, LeaseToken token, int32_t claims, int64_t event_count);
+  Status wake(RunId run, const Standing& standing);
+  Status lease(RunId run, const Standing& standing);
+  Status take_ready(int64_t queue_id, int64_t count_max, std::vector<RunHistory>& claimed, bool& is_any);
+  Status collapse(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
+  Status keep(const Document& document, WallMs at, CommitAnswer& answer);
   Status read_row(RunId run, bool with_input, bool with_result, RunRow& row, bool& is_there);
   Status read_events(RunId run, std::vector<Event>& events);
   Status read_messages(RunId run, std::vector<Message>& messages);
@@ -73,18 +71,23 @@ class SqliteRows {
   // The leased table, with what each run's history has grown to. Complete: opening frees all leases, and only this
   // process leases. A failed commit may leave it ahead of the file, but then nothing is written any more.
   std::unordered_map<RunId, Standing> leases_;
+  std::unique_ptr<SqliteLines> lines_;
+
+  bool is_row_held_ = false;  // of the row that read_row read last
 
   // Messages in the file; while there are none, nobody looks for any.
   int64_t message_count_ = 0;
 
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
-  SqliteStatement ready_insert_, ready_first_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
+  SqliteStatement ready_list_, ready_take_;
   SqliteStatement waiting_insert_, waiting_update_, waiting_delete_, waiting_wake_, waiting_due_, waiting_next_;
   SqliteStatement message_insert_, message_key_insert_, message_list_, message_one_count_;
   SqliteStatement message_delete_, messages_delete_;
   SqliteStatement lease_insert_, lease_delete_, finished_insert_;
   SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_;
+  SqliteStatement collapsed_find_, collapsed_replace_, input_update_, waiting_put_off_;
+  SqliteStatement document_replace_, document_delete_, document_version_, document_list_;
 };
 
 }  // namespace stepwell::detail

@@ -172,8 +172,16 @@ class SqliteStore final : public Store {
 
   void messages(OwnerId, MessagesDone done) override { send(std::make_unique<detail::MessagesCall>(std::move(done))); }
 
-  void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override {
-    send(std::make_unique<detail::DepthCall>(queue, std::move(done)));
+  void look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) override {
+    send(std::make_unique<detail::LookCall>(queue, std::move(done)));
+  }
+
+  void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) override {
+    send(std::make_unique<detail::LimitsCall>(queue, limits, std::move(done)));
+  }
+
+  void documents(const std::string& kind, const std::string& name, DocumentsDone done) override {
+    send(std::make_unique<detail::DocumentsCall>(kind, name, std::move(done)));
   }
 
   void find(FindRequest request, FindDone done) override {

@@ -93,7 +93,10 @@ class StoreAsks {
   }
   CommitAnswer commit_one(Transition transition) { return std::move(commit(batch(std::move(transition))).front()); }
   Result<std::vector<RunHistory>> claim(ClaimRequest request) {
-    return wait<Result<std::vector<RunHistory>>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
+    Result<ClaimAnswer> answer =
+        wait<Result<ClaimAnswer>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
+    if (!answer) return answer.error();
+    return std::move(answer->runs);
   }
   // Owner 1, at time 10'000, leased until 20'000.
   std::vector<RunHistory> claim(int32_t count_max, const std::string& queue = "default") {
@@ -108,8 +111,23 @@ class StoreAsks {
   DueAnswer due(WallMs now, int64_t count_max = 100) {
     return wait<Result<DueAnswer>>([&](auto done) { store_.due(now, count_max, std::move(done)); }).value();
   }
+  Result<QueueView> look(const std::string& queue = "default") {
+    return wait<Result<QueueView>>([&](auto done) { store_.look(queue, std::move(done)); });
+  }
   Result<int64_t> depth(const std::string& queue = "default") {
-    return wait<Result<int64_t>>([&](auto done) { store_.depth(queue, std::move(done)); });
+    const Result<QueueView> view = look(queue);
+    return view ? Result<int64_t>(view.value().queued_count) : Result<int64_t>(view.error());
+  }
+  Status set_limits(const QueueLimits& limits, const std::string& queue = "default") {
+    return wait<Status>([&](auto done) { store_.set_limits(queue, limits, std::move(done)); });
+  }
+  std::vector<Document> documents(const std::string& kind, const std::string& name = {}) {
+    return wait<Result<std::vector<Document>>>([&](auto done) { store_.documents(kind, name, std::move(done)); })
+        .value();
+  }
+  Result<ClaimAnswer> claim_at(WallMs now, int32_t count_max) {
+    ClaimRequest request{"default", count_max, 1, now, now + 1'000'000};
+    return wait<Result<ClaimAnswer>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
   }
   Result<std::vector<RunHistory>> find(FindRequest request) {
     return wait<Result<std::vector<RunHistory>>>([&](auto done) { store_.find(std::move(request), std::move(done)); });

@@ -336,9 +336,9 @@ TEST_P(StoreContract, LoadOfAnUnknownRunIsNotFound) {
 TEST_P(StoreContract, AnswersComeLaterAndInTheOrderOfTheCalls) {
   std::vector<int> order;
   store_->commit(batch(creation(1)), [&](const auto&) { order.push_back(1); });
-  store_->depth("default", [&](const auto& depth) { order.push_back(depth.value() == 1 ? 2 : -2); });
+  store_->look("default", [&](const auto& view) { order.push_back(view.value().queued_count == 1 ? 2 : -2); });
   store_->claim({"default", 1, 1, 0, 9},
-                [&](const auto& claimed) { order.push_back(claimed.value().size() == 1 ? 3 : -3); });
+                [&](const auto& claimed) { order.push_back(claimed.value().runs.size() == 1 ? 3 : -3); });
   store_->commit(batch(ending(1, 1)),
                  [&](const auto& answers) { order.push_back(answers[0].status.is_ok() ? 4 : -4); });
   store_->load(1, [&](const auto& found) { order.push_back(is_final(found.value().row.status) ? 5 : -5); });

@@ -25,9 +25,17 @@ class TwinStores {
   }
 
   void step() {
-    const uint64_t choice = detail::next_random(random_) % 11;
+    const uint64_t choice = detail::next_random(random_) % 12;
     if (choice < 5) {
       commit();
+    } else if (choice == 11) {
+      QueueLimits limits;
+      limits.in_flight_max = pick(3) == 0 ? 1 + pick(9) : -1;
+      limits.group_in_flight_max = pick(2) == 0 ? pick(3) : -1;
+      limits.is_fair = pick(3) == 0;
+      limits.is_paused = pick(8) == 0;
+      if (pick(4) == 0) limits.rate_count = limits.rate_period_ms = 1 + pick(9);
+      compare([&](StoreAsks& asks) { return asks.set_limits(limits).to_string(); });
     } else if (choice == 10) {
       const WallMs now = 900'000'000 + pick(50);
       compare([&](StoreAsks& asks) {
@@ -36,11 +44,11 @@ class TwinStores {
       });
     } else if (choice < 8) {
       const int32_t count_max = pick(4);
+      claim_at_ += pick(3);
       compare([&](StoreAsks& asks) {
-        std::string seen;
-        const std::vector<RunHistory> claimed =
-            asks.claim(ClaimRequest{"default", count_max, 1, 10, 1'000'000'000}).value();
-        for (const RunHistory& history : claimed) {
+        const ClaimAnswer claimed = asks.claim_at(claim_at_, count_max).value();
+        std::string seen = std::to_string(claimed.more_at) + "\n";
+        for (const RunHistory& history : claimed.runs) {
           seen += show(history);
           known_[history.row.run] = history.row.token;
         }
@@ -54,7 +62,10 @@ class TwinStores {
       request.count_max = pick(6);
       request.with_events = pick(2) == 0;
       compare([&](StoreAsks& asks) {
-        std::string seen = std::to_string(asks.depth().value());
+        const QueueView view = asks.look().value();
+        std::string seen = std::to_string(view.queued_count) + " " + std::to_string(view.held_count) + " " +
+                           std::to_string(view.running_count) + "\n";
+        for (const Document& each : asks.documents("plan")) seen += each.name + std::to_string(each.version);
         const std::vector<RunHistory> found = asks.find(request).value();
         for (const RunHistory& history : found) seen += show(history);
         return seen;
@@ -65,6 +76,14 @@ class TwinStores {
  private:
   int32_t pick(int32_t bound) { return static_cast<int32_t>(detail::random_up_to(random_, bound - 1)); }
 
+  void collapse(NewRun& run) {
+    run.claimed_by = 0;
+    run.collapse = {static_cast<CollapseKind>(1 + pick(3)), "c" + std::to_string(pick(2)), pick(40), 1 + pick(3)};
+    if (run.collapse.kind == CollapseKind::kSingleton) return;
+    run.wake_at = 900'000'000 + pick(50);
+    run.input = "[" + std::to_string(pick(9)) + "]";
+  }
+
   Transition draw() {
     const RunId run = 1 + pick(60);
     if (pick(3) == 0) {
@@ -74,6 +93,8 @@ class TwinStores {
       created.create->claimed_by = pick(5) == 0 ? 1 : 0;
       created.create->priority = pick(3) - 1;
       if (pick(5) == 0) created.create->wake_at = 900'000'000 + pick(50);
+      if (pick(2) == 0) created.create->group = "g" + std::to_string(pick(3));
+      if (created.create->key.empty() && pick(4) == 0) collapse(*created.create);
       created.at = 900'000'000;
       return created;
     }
@@ -81,6 +102,13 @@ class TwinStores {
       const std::string topics[] = {"signal:a", "signal:b", "resume", "cancel"};
       const int64_t id = ++message_id_;
       return telling(message_to(run, id, topics[pick(4)], "p", pick(2) == 0 ? "k" : ""));
+    }
+    if (pick(9) == 0) {
+      Transition kept;
+      kept.at = 900'000'000;
+      kept.document = std::make_unique<Document>(
+          Document{"plan", "d" + std::to_string(pick(3)), pick(4) - 1, 0, pick(4) == 0 ? "" : "body"});
+      return kept;
     }
     const LeaseToken token = pick(6) == 0 ? pick(3) : known_[run];
     Transition drawn = recording(run, token, pick(4), {});
@@ -124,7 +152,7 @@ class TwinStores {
           row.created_at, row.finished_at, row.wake_at, static_cast<int64_t>(row.priority), row.parent}) {
       text += " " + std::to_string(number);
     }
-    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.result;
+    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.group + " " + row.result;
     return text + (with_input ? " " + row.input : "") + "\n";
   }
   static std::string show(const RunHistory& history) {
@@ -150,6 +178,7 @@ class TwinStores {
   std::vector<std::unique_ptr<Store>> stores_;
   std::map<RunId, LeaseToken> known_;
   int64_t message_id_ = 0;
+  WallMs claim_at_ = 10;
 };
 
 TEST(StoreTwins, RandomCallsGiveTheSameAnswers) {

@@ -66,7 +66,10 @@ class Driver {
         });
         return;
       case WorkCall::Kind::kClaim:
-        store_.claim(call.claim, keep);
+        store_.claim(call.claim, [keep](Result<ClaimAnswer> given) mutable {
+          keep(given ? Result<std::vector<RunHistory>>(std::move(given->runs))
+                     : Result<std::vector<RunHistory>>(given.error()));
+        });
         return;
       case WorkCall::Kind::kDue:
         store_.due(call.now, 3, keep);

@@ -116,10 +116,10 @@ class SeededWork::Drawing {
     all_ = table_.find(FindRequest{0, "", "", 1'000'000, true});
     WorkCall call;
     const int64_t choice = pick(10);
-    if (choice == 0 && table_.depth(shape_.queue) > 0) {
+    if (choice == 0 && table_.look(shape_.queue).queued_count > 0) {
       call.kind = WorkCall::Kind::kClaim;
       call.claim = ClaimRequest{shape_.queue, static_cast<int32_t>(1 + pick(5)), 1, kNow, kLeaseUntil};
-      call.answer = describe(table_.claim(call.claim));
+      call.answer = describe(table_.claim(call.claim).runs);
       return call;
     }
     if (choice == 1 && shape_.has_due && is_somebody_due()) {

@@ -202,7 +202,7 @@ TEST_F(SqliteStoreTest, FileIsPrivateOursAndReadableByPeople) {
   }
   ASSERT_TRUE(asks().close().is_ok());
   EXPECT_EQ(text_of("PRAGMA application_id"), std::to_string(0x53574C31));
-  EXPECT_EQ(text_of("PRAGMA user_version"), "3");
+  EXPECT_EQ(text_of("PRAGMA user_version"), "4");
   EXPECT_EQ(text_of("PRAGMA journal_mode"), "wal");
   EXPECT_EQ(text_of("SELECT run || ' ' || workflow || ' ' || queue || ' ' || status FROM run_list"),
             "r_2a triage default queued");
@@ -245,7 +245,7 @@ TEST_F(SqliteStoreTest, OtherSchemaVersionsAreRefused) {
   const Status status = open();
   EXPECT_EQ(status.kind(), StatusKind::kInvalid);
   EXPECT_EQ(status.code(), code::kStoreSchema);
-  EXPECT_TRUE(holds(status, "expected schema version 3, the file has 7")) << status.to_string();
+  EXPECT_TRUE(holds(status, "expected schema version 4, the file has 7")) << status.to_string();
 }
 
 TEST_F(SqliteStoreTest, PlacesThatCannotBeWrittenAreRefused) {

@@ -1,0 +1,277 @@
+// What every store must do with queues that have limits, with starts that become one run, and with documents.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "contract/store_asks.h"
+#include "contract/store_subjects.h"
+#include "contract/test_loop.h"
+
+namespace stepwell::testing {
+namespace {
+
+Transition of_group(RunId run, const std::string& group, int32_t priority = 0) {
+  Transition created = creation(run);
+  created.create->group = group;
+  created.create->priority = priority;
+  return created;
+}
+
+Transition collapsing(RunId run, const Collapse& collapse, const std::string& input, WallMs wake_at = -1) {
+  Transition created = creation(run, input);
+  created.create->collapse = collapse;
+  created.create->wake_at = wake_at;
+  return created;
+}
+
+Transition keeping(const std::string& name, int64_t version, const std::string& body) {
+  Transition transition;
+  transition.at = 77;
+  transition.document = std::make_unique<Document>(Document{"plan", name, version, 0, body});
+  return transition;
+}
+
+class StoreQueues : public ::testing::TestWithParam<StoreCase> {
+ protected:
+  ~StoreQueues() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  void reopen() {
+    store_.reset();
+    store_ = subject_->open(loop_);
+    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+  }
+  void limit(const QueueLimits& limits) { EXPECT_TRUE(asks_->set_limits(limits).is_ok()); }
+  void create(Transition transition) {
+    const CommitAnswer answer = asks_->commit_one(std::move(transition));
+    EXPECT_TRUE(answer.status.is_ok()) << answer.status.to_string();
+  }
+  std::vector<RunId> claim(int32_t count_max, WallMs now = 10'000) {
+    std::vector<RunId> runs;
+    const ClaimAnswer answer = asks_->claim_at(now, count_max).value();
+    for (const RunHistory& history : answer.runs) runs.push_back(history.row.run);
+    more_at_ = answer.more_at;
+    return runs;
+  }
+  void end(RunId run, LeaseToken token = 1) { create(ending(run, token)); }
+
+  using Runs = std::vector<RunId>;
+  const std::string folder_ = new_folder();
+  TestLoop loop_;
+  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
+  std::unique_ptr<Store> store_ = subject_->open(loop_);
+  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+  WallMs more_at_ = -1;
+};
+
+TEST_P(StoreQueues, NoMoreThanTheLimitIsLeased) {
+  limit({.in_flight_max = 2});
+  for (RunId run = 1; run <= 4; ++run) create(creation(run));
+  EXPECT_EQ(claim(10), (Runs{1, 2}));
+  EXPECT_EQ(claim(10), Runs{});
+  end(1);
+  EXPECT_EQ(claim(10), Runs{3});
+  const QueueView view = asks_->look().value();
+  EXPECT_EQ(view.queued_count, 1);
+  EXPECT_EQ(view.running_count, 2);
+  EXPECT_EQ(view.limits.in_flight_max, 2);
+}
+
+TEST_P(StoreQueues, AGroupHasItsOwnLimit) {
+  limit({.group_in_flight_max = 1});
+  create(of_group(1, "ann"));
+  create(of_group(2, "ann"));
+  create(of_group(3, "bob"));
+  create(creation(4));
+  create(of_group(5, "ann"));
+  EXPECT_EQ(asks_->look().value().held_count, 2);
+  EXPECT_EQ(claim(10), (Runs{1, 3, 4}));
+  EXPECT_EQ(claim(10), Runs{});
+  end(1);
+  EXPECT_EQ(claim(10), Runs{2});
+  end(2);
+  EXPECT_EQ(claim(10), Runs{5});
+  EXPECT_EQ(asks_->look().value().queued_count, 0);
+}
+
+TEST_P(StoreQueues, InAGroupTheMostUrgentGoesNext) {
+  limit({.group_in_flight_max = 1});
+  create(of_group(1, "ann"));
+  create(of_group(2, "ann", 5));
+  create(of_group(3, "ann", -5));
+  EXPECT_EQ(claim(10), Runs{1});
+  end(1);
+  EXPECT_EQ(claim(10), Runs{3});
+}
+
+TEST_P(StoreQueues, HeldRunsAreFoundCancelledAndKeptOverAReopening) {
+  limit({.group_in_flight_max = 1});
+  for (RunId run = 1; run <= 4; ++run) create(of_group(run, "ann"));
+  EXPECT_EQ(claim(10), Runs{1});
+  EXPECT_EQ(asks_->load(3).value().row.status, RunStatus::kQueued);
+  EXPECT_EQ(asks_->load(3).value().row.group, "ann");
+  end(2, 0);  // cancelled where it stood
+  reopen();
+  EXPECT_EQ(asks_->look().value().limits.group_in_flight_max, 1);
+  const bool is_requeued = GetParam().traits.requeues_at_open;
+  EXPECT_EQ(asks_->look().value().queued_count, is_requeued ? 3 : 2);
+  EXPECT_EQ(claim(10), is_requeued ? Runs{1} : Runs{});
+  end(1, is_requeued ? 2 : 1);
+  EXPECT_EQ(claim(10), Runs{3});
+}
+
+TEST_P(StoreQueues, AGroupThatWaitsInTheStoreHasGivenItsPlaceBack) {
+  limit({.group_in_flight_max = 1});
+  create(of_group(1, "ann"));
+  create(of_group(2, "ann"));
+  EXPECT_EQ(claim(10), Runs{1});
+  Transition aside = recording(1, 1, 0, {});
+  aside.park = Park{50'000, 0, false};
+  create(std::move(aside));
+  EXPECT_EQ(claim(10), Runs{2});
+  EXPECT_EQ(asks_->due(60'000).queued_count, 1);
+  EXPECT_EQ(claim(10), Runs{});
+  end(2);
+  EXPECT_EQ(claim(10), Runs{1});
+}
+
+TEST_P(StoreQueues, FairGroupsTakeTurns) {
+  limit({.in_flight_max = 2, .is_fair = true});
+  for (RunId run = 1; run <= 20; ++run) create(of_group(run, "greedy"));
+  create(of_group(21, "small"));
+  create(of_group(22, "small"));
+  Runs order;
+  for (int i = 0; i < 22; ++i) {
+    const Runs next = claim(1);
+    ASSERT_EQ(next.size(), 1U);
+    order.push_back(next.front());
+    end(next.front());
+  }
+  // The greedy one had four in the line when the small one came.
+  EXPECT_EQ(Runs(order.begin(), order.begin() + 4), (Runs{1, 2, 3, 4}));
+  const auto small_at = std::find(order.begin(), order.end(), 22) - order.begin();
+  EXPECT_LE(small_at, 8);
+  std::sort(order.begin(), order.end());
+  for (RunId run = 1; run <= 22; ++run) EXPECT_EQ(order[static_cast<size_t>(run - 1)], run);
+}
+
+TEST_P(StoreQueues, OneFairGroupAloneIsNotHeldUp) {
+  limit({.is_fair = true});
+  for (RunId run = 1; run <= 50; ++run) create(of_group(run, "ann"));
+  EXPECT_EQ(claim(40).size(), 40U);
+  EXPECT_EQ(claim(40).size(), 10U);
+}
+
+TEST_P(StoreQueues, RateHoldsOverAnyPeriodAndOverAReopening) {
+  limit({.rate_count = 3, .rate_period_ms = 1'000});
+  for (RunId run = 1; run <= 8; ++run) create(creation(run));
+  EXPECT_EQ(claim(2, 10'000), (Runs{1, 2}));
+  EXPECT_EQ(claim(10, 10'400), Runs{3});
+  EXPECT_EQ(more_at_, 11'000);
+  reopen();
+  EXPECT_EQ(claim(10, 10'999), Runs{});
+  EXPECT_EQ(more_at_, 11'000);
+  EXPECT_EQ(claim(10, 11'000).size(), 2U);
+  EXPECT_EQ(more_at_, 11'400);
+  EXPECT_EQ(claim(10, 11'400).size(), 1U);
+}
+
+TEST_P(StoreQueues, PauseAndResume) {
+  limit({.is_paused = true});
+  create(creation(1));
+  EXPECT_EQ(claim(10), Runs{});
+  EXPECT_EQ(asks_->look().value().queued_count, 1);
+  limit({});
+  EXPECT_EQ(claim(10), Runs{1});
+}
+
+TEST_P(StoreQueues, LimitsMayChangeWhileRunsAreQueuedAndLeased) {
+  for (RunId run = 1; run <= 6; ++run) create(of_group(run, run % 2 == 0 ? "even" : "odd"));
+  EXPECT_EQ(claim(2), (Runs{1, 2}));
+  limit({.group_in_flight_max = 2});
+  EXPECT_EQ(claim(10), (Runs{3, 4}));
+  limit({.group_in_flight_max = 1});
+  end(1);
+  EXPECT_EQ(claim(10), Runs{});  // one odd run is still leased
+  end(3);
+  EXPECT_EQ(claim(10), Runs{5});
+  limit({});
+  EXPECT_EQ(claim(10), Runs{6});
+}
+
+TEST_P(StoreQueues, AShrunkenLimitHoldsForRunsThatStoodInLine) {
+  limit({.group_in_flight_max = 5});
+  for (RunId run = 1; run <= 5; ++run) create(of_group(run, "ann"));
+  limit({.group_in_flight_max = 1});
+  EXPECT_EQ(claim(10), Runs{1});
+  end(1);
+  EXPECT_EQ(claim(10), Runs{2});
+}
+
+TEST_P(StoreQueues, DebouncedStartsKeepTheLastInputAndAreNotPutOffForEver) {
+  Collapse collapse{CollapseKind::kDebounce, "doc-7", 10'000, 0};
+  create(collapsing(1, collapse, "[1]", 5'000));  // made at 1'001
+  const CommitAnswer second = asks_->commit_one(collapsing(2, collapse, "[2]", 8'000));
+  ASSERT_TRUE(second.attached);
+  EXPECT_EQ(second.attached->run, 1);
+  const CommitAnswer third = asks_->commit_one(collapsing(3, collapse, "[3]", 60'000));
+  EXPECT_EQ(third.attached->wake_at, 11'001);
+  EXPECT_EQ(asks_->due(11'000).queued_count, 0);
+  EXPECT_EQ(asks_->due(11'001).queued_count, 1);
+  const RunHistory taken = asks_->claim(1).at(0);
+  EXPECT_EQ(taken.row.run, 1);
+  EXPECT_EQ(taken.row.input, "[3]");
+  // It has begun: the next start is a run of its own.
+  EXPECT_FALSE(asks_->commit_one(collapsing(4, collapse, "[4]", 9'000)).attached);
+  EXPECT_EQ(asks_->load(2).error().kind(), StatusKind::kNotFound);
+}
+
+TEST_P(StoreQueues, ASingletonIsAloneUntilItEnds) {
+  const Collapse collapse{CollapseKind::kSingleton, "sync", -1, 0};
+  create(collapsing(1, collapse, "a"));
+  EXPECT_EQ(asks_->commit_one(collapsing(2, collapse, "b")).attached->run, 1);
+  EXPECT_EQ(claim(5), Runs{1});
+  EXPECT_EQ(asks_->commit_one(collapsing(3, collapse, "c")).attached->run, 1);
+  EXPECT_EQ(asks_->load(1).value().row.input, "a");
+  end(1);
+  EXPECT_FALSE(asks_->commit_one(collapsing(4, collapse, "d")).attached);
+  EXPECT_EQ(claim(5), Runs{4});
+}
+
+TEST_P(StoreQueues, ABatchCollectsItemsUntilItsTimeOrUntilItIsFull) {
+  const Collapse collapse{CollapseKind::kBatch, "", -1, 3};
+  create(collapsing(1, collapse, "[1]", 5'000));
+  EXPECT_EQ(asks_->commit_one(collapsing(2, collapse, "[2]", 9'000)).attached->wake_at, 5'000);
+  EXPECT_EQ(claim(5), Runs{});
+  EXPECT_EQ(asks_->commit_one(collapsing(3, collapse, "[3]", 9'000)).attached->status, RunStatus::kQueued);
+  EXPECT_FALSE(asks_->commit_one(collapsing(4, collapse, "[4]", 9'500)).attached);
+  EXPECT_EQ(asks_->claim(5).at(0).row.input, "[1,2,3]");
+  EXPECT_EQ(asks_->due(9'500).queued_count, 1);
+  EXPECT_EQ(asks_->claim(5).at(0).row.input, "[4]");
+}
+
+TEST_P(StoreQueues, DocumentsChangeOnlyFromTheVersionThatWasRead) {
+  create(keeping("b", 0, "one"));
+  create(keeping("a", -1, "first"));
+  EXPECT_EQ(asks_->commit_one(keeping("b", 0, "again")).status.code(), code::kDocumentChanged);
+  create(keeping("b", 1, "two"));
+  reopen();
+  const std::vector<Document> found = asks_->documents("plan");
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].name, "a");
+  EXPECT_EQ(found[1].body, "two");
+  EXPECT_EQ(found[1].version, 2);
+  create(keeping("b", 2, ""));
+  EXPECT_TRUE(asks_->documents("plan", "b").empty());
+  EXPECT_TRUE(asks_->documents("other").empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, StoreQueues, ::testing::ValuesIn(store_cases()),
+                         [](const auto& made) { return made.param.name; });
+
+}  // namespace
+}  // namespace stepwell::testing
