@@ -33,7 +33,8 @@ struct NewRun {
   std::string key;
   uint64_t fingerprint = 0;
   Payload input;
-  // Not 0: the run is created already leased by this owner (token 1), saving the claim.
+  // Not 0: the run is created already leased by this owner (token 1), saving the claim; in a queue with limits it is
+  // queued all the same.
   OwnerId claimed_by = 0;
   int32_t priority = 0;
   WallMs wake_at = -1;  // not before then: the run is created waiting
@@ -94,7 +95,8 @@ struct Transition {
 struct CommitAnswer {
   Status status;
   std::unique_ptr<RunRow> attached;
-  bool is_known = false;  // the message's key had been used: this one was dropped
+  bool is_known = false;   // the message's key had been used: this one was dropped
+  bool is_queued = false;  // a creation with claimed_by: its queue has limits, so it waits for a claim
 };
 
 struct ClaimRequest {
@@ -117,7 +119,8 @@ struct FindRequest {
 
 struct ClaimAnswer {
   std::vector<RunHistory> runs;
-  WallMs more_at = -1;  // when the queue's rate lets the next one through; -1: it does not hold anything back
+  WallMs more_at = -1;      // when the queue's rate lets the next one through; -1: it does not hold anything back
+  bool is_limited = false;  // the queue has limits: a place that becomes free may let another run through
 };
 
 struct DueAnswer {

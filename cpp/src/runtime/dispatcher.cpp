@@ -69,9 +69,6 @@ void Dispatcher::serve(const std::string& queue, int32_t in_flight_max, ChannelI
   if (!entry) {
     entry = std::make_unique<Queue>();
     entry->name = queue;
-    store_.look(queue, [self = self_, known = entry.get()](const Result<QueueView>& view) {
-      if (*self != nullptr && view) known->is_limited = view.value().limits.is_any();
-    });
   }
   entry->channel = channel;
   entry->in_flight_max = in_flight_max;
@@ -161,7 +158,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
     }
   }
   if (continuation.claimed_for != nullptr) {
-    if (is_new) {
+    if (is_new && !answer.is_queued) {
       out.run_status = RunStatus::kRunning;
       RunHistory history;
       history.row.run = continuation.run;
@@ -177,6 +174,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       activate(*continuation.claimed_for, std::move(history));
     } else {
       --continuation.claimed_for->in_flight;
+      if (answer.is_queued) continuation.claimed_for->is_limited = continuation.claimed_for->has_backlog = true;
     }
   }
   if (--continuation.batch->waiting_count == 0) {

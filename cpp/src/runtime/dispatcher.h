@@ -62,7 +62,7 @@ class Dispatcher {
     bool is_claiming = false;
     bool has_backlog = true;    // until a claim came back short
     bool is_claim_due = false;  // a timer will claim what few places are free
-    bool is_limited = true;     // in the store, or nobody has looked yet: every run goes through its line
+    bool is_limited = false;    // in the store, as far as it is known here
   };
   struct Active {
     Active(const RunHistory& history, uint64_t seed) : machine(history, seed), token(history.row.token) {}

@@ -53,6 +53,7 @@ void Dispatcher::on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> cla
   queue.is_claiming = false;
   if (!claimed) return;  // the store is poisoned; every later write says so
   if (static_cast<int32_t>(claimed->runs.size()) == asked) queue.has_backlog = true;
+  queue.is_limited = claimed->is_limited;
   if (claimed->more_at >= 0) claim_at(queue, claimed->more_at);
   for (RunHistory& history : claimed->runs) {
     ++queue.in_flight;
@@ -74,7 +75,6 @@ void Dispatcher::claim_at(Queue& queue, WallMs at) {
 void Dispatcher::set_limits(const std::string& name, const QueueLimits& limits, StatusDone done) {
   const auto known = queues_.find(name);
   Queue* queue = known == queues_.end() ? nullptr : known->second.get();
-  if (queue != nullptr) queue->is_limited = true;
   store_.set_limits(name, limits,
                     [this, self = self_, queue, is_any = limits.is_any(), done = std::move(done)](Status status) mutable {
                       if (*self == nullptr) return;

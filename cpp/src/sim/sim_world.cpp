@@ -112,6 +112,8 @@ SimWorld::SimWorld(uint64_t seed)
   server_.faults.percent = clock_.draw(60);
   store_faults_.slow_percent = clock_.draw(8);
   step_fault_percent_ = clock_.draw(40);
+  has_steady_limits_ = clock_.chance(40);
+  if (has_steady_limits_) limit_queue();
   for (int i = 0; i < kEngineCount; ++i) boot(i);
 }
 
@@ -135,6 +137,37 @@ void SimWorld::kill(Engine& engine) {
   clock_.kill(engine.process);
 }
 
+void SimWorld::limit_queue() {
+  limits_ = {};
+  if (clock_.chance(40)) limits_.in_flight_max = 1 + clock_.draw(5);
+  if (clock_.chance(60)) limits_.group_in_flight_max = 1 + clock_.draw(1);
+  limits_.is_fair = clock_.chance(40);
+  if (clock_.chance(20)) {
+    limits_.rate_count = 1 + clock_.draw(5);
+    limits_.rate_period_ms = 1'000;
+  }
+  table_->set_limits(kQueue, limits_);
+}
+
+// Whoever is leased counts, however long ago the engine that leased it fell silent.
+void SimWorld::check_limits() {
+  if (!has_steady_limits_) return;
+  FindRequest everything;
+  everything.count_max = 1'000'000;
+  std::map<std::string, int64_t> running;
+  int64_t all = 0;
+  for (const RunHistory& history : table_->find(everything)) {
+    if (history.row.status != RunStatus::kRunning) continue;
+    ++all;
+    if (!history.row.group.empty()) ++running[history.row.group];
+  }
+  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max) return fail("more runs are leased than the queue's limit");
+  if (limits_.group_in_flight_max < 0) return;
+  for (const auto& [group, count] : running) {
+    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
+  }
+}
+
 void SimWorld::start_some() {
   Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
   std::vector<StartRequest> requests(1 + static_cast<size_t>(clock_.draw(3)));
@@ -153,6 +186,7 @@ void SimWorld::start_some() {
     request.run.fingerprint = std::hash<std::string>{}(input);
     request.run.input = input;
     request.run.priority = static_cast<int32_t>(clock_.draw(2)) - 1;
+    if (clock_.chance(60)) request.run.group = "g" + std::to_string(clock_.draw(2));
     if (clock_.chance(20)) request.run.wake_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
     request.ticket = next_ticket_++;
     inputs.push_back(input);
@@ -214,6 +248,8 @@ void SimWorld::pause_one() {
 void SimWorld::break_something() {
   for (int64_t left = clock_.draw(3); left > 0; --left) tell_one();
   if (!accepted_.empty() && clock_.chance(10)) pause_one();
+  if (!has_steady_limits_ && clock_.chance(15)) limit_queue();
+  check_limits();
   Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
   if (clock_.chance(25)) {
     ++report_.crashes;
@@ -331,6 +367,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
       const auto script = engine.scripts.find(item.run);
       switch (item.kind) {
         case ItemKind::kActivate: {
+          if (clock_.chance(10)) check_limits();
           Script fresh;
           fresh.input = item.payload;
           fresh.token = item.token;

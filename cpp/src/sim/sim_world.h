@@ -50,6 +50,8 @@ class SimWorld {
   void accept(RunId run, const std::string& input);
   void tell_one();
   void pause_one();
+  void limit_queue();
+  void check_limits();
   void heal_and_demand_progress();
   void check_final();
   void on_items(Engine& engine, std::vector<Item>& items);
@@ -71,6 +73,8 @@ class SimWorld {
   std::vector<Untold> untold_;
   std::map<std::string, RunId> keys_;
   std::map<uint64_t, RunId> tickets_;
+  QueueLimits limits_;
+  bool has_steady_limits_ = false;  // set once, so that they hold at every moment
   int64_t step_fault_percent_ = 0;
   ProcessId next_process_ = 1;
   uint64_t next_ticket_ = 1;

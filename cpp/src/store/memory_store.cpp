@@ -51,6 +51,9 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   by_workflow_[row.workflow].insert(row.run);
   if (asked.wake_at >= 0) {
     park(entry, Park{asked.wake_at, 0, false});
+  } else if (asked.claimed_by != 0 && queues_[row.queue].line) {
+    answer.is_queued = true;
+    enqueue(entry);
   } else if (asked.claimed_by != 0) {
     row.token = 1;
     row.claims = 1;
@@ -276,6 +279,7 @@ ClaimAnswer MemoryTable::claim(const ClaimRequest& request) {
   Queue& queue = found->second;
   std::vector<RunId> runs;
   auto count_max = static_cast<size_t>(request.count_max);
+  answer.is_limited = queue.line != nullptr;
   if (queue.line) {
     count_max = static_cast<size_t>(queue.line->claimable(request.count_max, request.now, answer.more_at));
   }

@@ -328,7 +328,8 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     standing.priority = asked.priority;
     standing.queue_id = queue_id;
     standing.group = asked.group;
-    if (asked.claimed_by == 0) return lines_->enqueue(transition.run, standing);
+    answer.is_queued = asked.claimed_by != 0 && lines_->line(queue_id) != nullptr;
+    if (asked.claimed_by == 0 || answer.is_queued) return lines_->enqueue(transition.run, standing);
     standing.fence.status = RunStatus::kRunning;
     standing.fence.token = standing.claims = 1;
     return lease(transition.run, standing);
@@ -377,6 +378,7 @@ Status SqliteRows::claim(const ClaimRequest& request, ClaimAnswer& answer) {
   const auto queue = name_ids_.find(request.queue);
   if (queue == name_ids_.end() || request.count_max <= 0) return Status::ok();
   QueueLine* line = lines_->line(queue->second);
+  answer.is_limited = line != nullptr;
   int64_t count_max = request.count_max;
   if (line != nullptr) count_max = line->claimable(count_max, request.now, answer.more_at);
   std::vector<RunHistory>& claimed = answer.runs;

@@ -81,6 +81,18 @@ TEST_P(StoreQueues, NoMoreThanTheLimitIsLeased) {
   EXPECT_EQ(view.limits.in_flight_max, 2);
 }
 
+TEST_P(StoreQueues, NobodyGetsPastTheLineByStartingARunInHand) {
+  limit({.in_flight_max = 1});
+  for (RunId run = 1; run <= 2; ++run) {
+    Transition in_hand = creation(run);
+    in_hand.create->claimed_by = 7;
+    const CommitAnswer answer = asks_->commit_one(std::move(in_hand));
+    EXPECT_TRUE(answer.status.is_ok());
+    EXPECT_TRUE(answer.is_queued);
+  }
+  EXPECT_EQ(claim(10), Runs{1});
+}
+
 TEST_P(StoreQueues, AGroupHasItsOwnLimit) {
   limit({.group_in_flight_max = 1});
   create(of_group(1, "ann"));
