@@ -38,9 +38,10 @@ PyObject* history_of(const std::vector<Event>& events) {
   py::list list(events.size());
   for (size_t i = 0; i < events.size(); ++i) {
     const Event& event = events[i];
-    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
-                    tuple_of(int_of(static_cast<int64_t>(event.kind)), int_of(event.attempt), text_of(event.step),
-                             bytes_of(event.payload), int_of(event.at)));
+    PyList_SET_ITEM(
+        list.ptr(), static_cast<Py_ssize_t>(i),
+        tuple_of(int_of(static_cast<int64_t>(event.kind)), int_of(event.attempt), text_of(event.step),
+                 bytes_of(event.payload), int_of(event.at), int_of(event.took_ms), int_of(event.waited_ms)));
   }
   return list.release().ptr();
 }
@@ -174,7 +175,8 @@ class Reader {
     return request;
   }
 
-  // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events)
+  // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events,
+  // group, collapse)
   void read(NewRun& run) {
     run.workflow = text();
     run.queue = text();
@@ -186,7 +188,21 @@ class Reader {
     run.wake_at = integer();
     run.deadline_at = integer();
     run.version = text();
-    if (has_more()) run.events = events();
+    if (!has_more()) return;
+    run.events = events();
+    run.group = text();
+    run.collapse = collapse();
+  }
+  // (kind, key, wait_ms_max, count_max), or ()
+  Collapse collapse() {
+    Reader fields(next());
+    Collapse collapse;
+    if (!fields.has_more()) return collapse;
+    collapse.kind = static_cast<CollapseKind>(fields.integer());
+    collapse.key = fields.text();
+    collapse.wait_ms_max = fields.integer();
+    collapse.count_max = fields.integer();
+    return collapse;
   }
   // As history_of made them.
   std::vector<Event> events() {
@@ -200,6 +216,8 @@ class Reader {
       event.step = fields.text();
       event.payload = fields.text();
       event.at = fields.integer();
+      event.took_ms = fields.integer();
+      event.waited_ms = fields.integer();
     }
     return events;
   }
@@ -240,6 +258,8 @@ Report report_of(PyObject* tuple) {
       report.step = fields.text();
       report.attempt = static_cast<int32_t>(fields.integer());
       report.payload = fields.text();
+      report.took_ms = fields.integer();
+      report.waited_ms = fields.integer();
       if (report.kind == ReportKind::kStepSucceeded) {
         if (fields.has_more()) report.sent = runs_of(fields.next());
         return report;
@@ -302,7 +322,7 @@ py::list to_python(std::vector<RunHistory>& histories) {
         tuple_of(int_of(row.run), int_of(static_cast<int64_t>(row.status)), int_of(row.claims), text_of(row.workflow),
                  text_of(row.queue), text_of(row.key), bytes_of(row.input), bytes_of(row.result),
                  int_of(row.created_at), int_of(row.finished_at), history_of(histories[i].events), int_of(row.wake_at),
-                 int_of(row.parent), text_of(row.version), messages_of(histories[i].messages)));
+                 int_of(row.parent), text_of(row.version), messages_of(histories[i].messages), text_of(row.group)));
   }
   return list;
 }

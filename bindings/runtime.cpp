@@ -1,4 +1,6 @@
 // Runtime as stepwell._core.Runtime. Whatever can wait drops the GIL; values cross as bytes and numbers.
+#include <tuple>
+
 #include "binding.h"
 
 namespace stepwell::binding {
@@ -121,6 +123,51 @@ void register_worker_side(py::class_<Runtime>& runtime) {
           py::pos_only());
 }
 
+// (in_flight_max, group_in_flight_max, rate_count, rate_period_ms, is_fair, is_paused)
+using LimitsTuple = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, bool>;
+
+// What queues let through, and the application's documents.
+void register_keeping(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "set_limits",
+          [](Runtime& runtime, const std::string& queue, const LimitsTuple& given) {
+            QueueLimits limits;
+            std::tie(limits.in_flight_max, limits.group_in_flight_max, limits.rate_count, limits.rate_period_ms,
+                     limits.is_fair, limits.is_paused) = given;
+            raise_unless_ok(without_gil([&] { return runtime.set_limits(queue, limits); }));
+          },
+          py::arg("queue"), py::arg("limits"), py::pos_only())
+      .def(
+          "look",
+          [](Runtime& runtime, const std::string& queue) {
+            const QueueView view = value_or_raise(without_gil([&] { return runtime.look(queue); }));
+            const QueueLimits& limits = view.limits;
+            return std::make_tuple(LimitsTuple(limits.in_flight_max, limits.group_in_flight_max, limits.rate_count,
+                                               limits.rate_period_ms, limits.is_fair, limits.is_paused),
+                                   view.queued_count, view.held_count, view.running_count);
+          },
+          py::arg("queue"), py::pos_only())
+      .def(
+          "keep",
+          [](Runtime& runtime, const std::string& kind, const std::string& name, int64_t version,
+             const py::bytes& body) {
+            Document document{kind, name, version, 0, body};
+            raise_unless_ok(without_gil([&] { return runtime.keep(std::move(document)); }));
+          },
+          py::arg("kind"), py::arg("name"), py::arg("version"), py::arg("body"), py::pos_only())
+      .def(
+          "documents",
+          [](Runtime& runtime, const std::string& kind, const std::string& name) {
+            const auto found = value_or_raise(without_gil([&] { return runtime.documents(kind, name); }));
+            py::list out;
+            for (const Document& each : found)
+              out.append(py::make_tuple(each.name, each.version, each.at, py::bytes(each.body)));
+            return out;
+          },
+          py::arg("kind"), py::arg("name"), py::pos_only());
+}
+
 // What starts runs, waits for them and sends plain requests.
 void register_caller_side(py::class_<Runtime>& runtime) {
   runtime
@@ -194,6 +241,7 @@ void register_runtime(py::module_& module) {
       "One engine: its loop thread, its store thread, and the batches between them and Python.");
   register_worker_side(runtime);
   register_caller_side(runtime);
+  register_keeping(runtime);
 }
 
 }  // namespace stepwell::binding

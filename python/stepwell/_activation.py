@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
@@ -72,7 +73,7 @@ class Activation:
         run: int,
         token: int,
         flow: Workflow[..., Any],
-        history: list[tuple[int, int, str, bytes, int]] | None,
+        history: list[tuple[int, int, str, bytes, int, int, int]] | None,
     ) -> None:
         self.worker = worker
         self.run = run
@@ -108,7 +109,7 @@ class Activation:
         if event is None:
             return None, 1
         self.asked.add(step)
-        kind, attempt, _, payload, _ = event
+        kind, attempt, _, payload = event[:4]
         if kind == _EVENT_ATTEMPT_FAILED:
             return None, attempt + 1
         return (True, kind == _EVENT_SUCCEEDED, payload, attempt), attempt
@@ -124,6 +125,7 @@ class Activation:
         name = self.identify(step.name)
         answer, attempt = self.recorded(name)
         value: Any = None
+        asked_ns = monotonic_ns()
         while answer is None or not answer[0]:
             if self.is_pausing:
                 await self._rest()
@@ -133,9 +135,10 @@ class Activation:
                         value = await step.fn(*args, **kwargs)
                     else:
                         value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
-                report = self._succeeded(step, name, attempt, value, context)
+                report = self._succeeded(step, name, attempt, value, context, asked_ns)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
-                report = _failed(self, step, name, attempt, error)
+                report = _failed(self, step, name, attempt, error, context.times(asked_ns))
+                asked_ns = monotonic_ns()
             answer = await self.expect(name, report)
             attempt = answer[3]
         return self._value(step, name, answer, value)
@@ -145,6 +148,7 @@ class Activation:
         name = self.identify(step.name)
         answer, attempt = self.recorded(name)
         value: Any = None
+        asked_ns = monotonic_ns()
         while answer is None or not answer[0]:
             self.check_stopped()
             if self.is_pausing:
@@ -152,18 +156,20 @@ class Activation:
             try:
                 with inside_a_step(self, name) as context:
                     value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
-                report = self._succeeded(step, name, attempt, value, context)
+                report = self._succeeded(step, name, attempt, value, context, asked_ns)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
-                report = _failed(self, step, name, attempt, error)
+                report = _failed(self, step, name, attempt, error, context.times(asked_ns))
+                asked_ns = monotonic_ns()
             answer = self.expect_blocking(report)
             attempt = answer[3]
         return self._value(step, name, answer, value)
 
     def _succeeded(
-        self, step: Step[..., Any], name: str, attempt: int, value: Any, context: StepContext
+        self, step: Step[..., Any], name: str, attempt: int, value: Any, context: StepContext, asked_ns: int
     ) -> tuple[Any, ...]:
+        times = context.times(asked_ns)
         payload = _codec.encode(value, f"result of step {step.name!r}")
-        report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload)
+        report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload, *times)
         return (*report, tuple(context.sent)) if context.sent else report
 
     def _value(self, step: Step[..., Any], name: str, answer: Answer, live: Any) -> Any:
@@ -238,7 +244,7 @@ class Activation:
 
     def decide(self, step: str, value: Any) -> None:
         """Record what was decided, under an identity that is known; see `note`."""
-        report = (STEP_SUCCEEDED, self.run, self.token, step, 1, _codec.encode(value))
+        report = (STEP_SUCCEEDED, self.run, self.token, step, 1, _codec.encode(value), 0, 0)
         if self.flow.is_async:
             self.worker.report_soon(report)
         else:
@@ -349,7 +355,9 @@ class Activation:
             )
 
 
-def _failed(activation: Activation, step: Step[..., Any], name: str, attempt: int, error: Exception) -> tuple[Any, ...]:
+def _failed(
+    activation: Activation, step: Step[..., Any], name: str, attempt: int, error: Exception, times: tuple[int, int]
+) -> tuple[Any, ...]:
     retryable = not isinstance(error, (*step.retry.give_up_on, RunCancelled, InputError))
     if isinstance(error, TimeoutError) and step.timeout_s is not None:
         error = StepFailed("SW-E2002", f"step {step.name!r} took longer than {step.timeout_s:g} s")
@@ -360,6 +368,7 @@ def _failed(activation: Activation, step: Step[..., Any], name: str, attempt: in
         name,
         attempt,
         _codec.encode_error(error),
+        *times,
         retryable,
         step.retry_core,
     )

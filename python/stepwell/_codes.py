@@ -76,6 +76,21 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "Call engine.serve(flow) first.",
     ),
     "SW-E1021": ("unknown option", "replay takes value, from_step and key.", "Check the spelling."),
+    "SW-E1022": (
+        "document was changed",
+        "Somebody changed the same document between reading and writing it.",
+        "Read it again, and write what follows from that.",
+    ),
+    "SW-E1023": (
+        "bad limit",
+        "A queue's limits are positive whole numbers and a Rate; there are no others than those listed.",
+        "Check name and number; None lifts a limit.",
+    ),
+    "SW-E1024": (
+        "start cannot join others",
+        "A start with Debounce, Singleton or Collect takes its identity and its time from that.",
+        "Leave out key and delay, or leave out collapse.",
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",

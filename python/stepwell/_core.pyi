@@ -5,27 +5,31 @@ from typing import TypeAlias, final
 __version__: str
 
 # Retry policy: attempts_max, backoff_base_ms, backoff_cap_ms, elapsed_ms_max
-# Event: kind, attempt, step, payload, milliseconds since 1970
-_Event: TypeAlias = tuple[int, int, str, bytes, int]
+# Event: kind, attempt, step, payload, milliseconds since 1970, and of an attempt how long it took and waited (-1: unknown)
+_Event: TypeAlias = tuple[int, int, str, bytes, int, int, int]
 # Request: method, url, headers, body, connect_timeout_ms, total_timeout_ms
 _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
 # New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version,
-# and for a fork the events that it begins with
+# then the events that it begins with (a fork), its group, and () or how it meets an earlier start:
+# kind, key, wait_ms_max, count_max
+_Collapse: TypeAlias = tuple[()] | tuple[int, str, int, int]
 # Start: ticket, then the members of a new run
 _Start: TypeAlias = (
     tuple[int, str, str, str, int, bytes]
     | tuple[int, str, str, str, int, bytes, int, int, int, str]
-    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event]]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse]
 )
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
 # Message: topic, key, at, payload
 _Message: TypeAlias = tuple[str, str, int, bytes]
 # Row: run, status, claims, workflow, queue, key, input, result, created_at, finished_at, events, wake_at, parent,
-# version, messages
+# version, messages, group
 _Row: TypeAlias = tuple[
-    int, int, int, str, str, str, bytes, bytes, int, int, list[_Event] | None, int, int, str, list[_Message]
+    int, int, int, str, str, str, bytes, bytes, int, int, list[_Event] | None, int, int, str, list[_Message], str
 ]
+# in_flight_max, group_in_flight_max, rate_count, rate_period_ms, is_fair, is_paused
+_Limits: TypeAlias = tuple[int, int, int, int, bool, bool]
 
 @final
 class Runtime:
@@ -56,8 +60,8 @@ class Runtime:
     def take(self, channel: int, count_max: int, /) -> list[tuple[object, ...]]: ...
     # Reports by their first member (ReportKind), each with run and token after it:
     # (0 | 1, ..., payload)  run succeeded, failed
-    # (2, ..., step, attempt, payload[, new runs])  step succeeded; these begin with its commit
-    # (3, ..., step, attempt, error, retryable, retry)  step failed
+    # (2, ..., step, attempt, payload, took_ms, waited_ms[, new runs])  step succeeded; these begin with its commit
+    # (3, ..., step, attempt, error, took_ms, waited_ms, retryable, retry)  step failed
     # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
@@ -77,6 +81,12 @@ class Runtime:
         count_max: int = 1,
         with_events: bool = False,
     ) -> list[_Row]: ...
+    def set_limits(self, queue: str, limits: _Limits, /) -> None: ...
+    # limits, queued, held back by their group's limit, running
+    def look(self, queue: str, /) -> tuple[_Limits, int, int, int]: ...
+    def keep(self, kind: str, name: str, version: int, body: bytes, /) -> None: ...
+    # name, version, at, body
+    def documents(self, kind: str, name: str, /) -> list[tuple[str, int, int, bytes]]: ...
     def tell(self, run: int, topic: str, payload: bytes, key: str, /) -> None: ...
     def cancel(self, run: int, /) -> None: ...
     def send(self, requests: list[_Request], ticket: int, /) -> None: ...

@@ -133,19 +133,8 @@ def replay_request(
     ticket, name, queue, known, fingerprint, payload = start_request(flow, edit.get("value"), key)
     if "value" not in edit:
         payload = row[6]
-    return (
-        ticket,
-        name,
-        queue,
-        known,
-        fingerprint,
-        payload,
-        0,
-        -1,
-        -1,
-        flow.version,
-        _before(row[10] or [], from_step),
-    )
+    start = (ticket, name, queue, known, fingerprint, payload, 0, -1, -1, flow.version)
+    return (*start, _before(row[10] or [], from_step), row[15], ())
 
 
 def _before(events: list[tuple[Any, ...]], step: str | None) -> list[tuple[Any, ...]]:

@@ -13,6 +13,7 @@ from stepwell import _config
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
+from stepwell._queues import Limits, Queue
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name
@@ -99,9 +100,9 @@ class Engine(PlainRequests):
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
 
-    def _need(self, flow: Workflow[..., Any]) -> None:
-        if flow.name not in self._served:
-            self.serve(flow)
+    def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
+        if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
+            self.serve(flow, queue=queue)
 
     @overload
     def start(
@@ -125,9 +126,9 @@ class Engine(PlainRequests):
     ) -> Run[Any]:
         """Start a run and return once it is durable.
 
-        Options: `key`, `delay`, `timeout`, `priority` (see StartOptions).
+        Options: `key`, `delay`, `timeout`, `priority`, `queue`, `group`, `collapse` (see StartOptions).
         """
-        self._need(flow)
+        self._need(flow, options.get("queue"))
         answer = self._core.start([options_request(flow, value, options)])[0]
         return self._started(flow, answer)
 
@@ -152,7 +153,7 @@ class Engine(PlainRequests):
         **options: Unpack[StartOptions],
     ) -> Run[Any]:
         """Start a run without blocking the caller's event loop."""
-        self._need(flow)
+        self._need(flow, options.get("queue"))
         ticket, future = self._caller().future()
         self._core.start_async([options_request(flow, value, options)], ticket)
         answers = await future
@@ -240,6 +241,11 @@ class Engine(PlainRequests):
         """Return the run that `key` started, or None."""
         rows = self._core.find(workflow=flow.name, key=key)
         return Run(self, flow, rows[0][0], is_new=False) if rows else None
+
+    def queue(self, which: str | Workflow[..., Any], **limits: Unpack[Limits]) -> Queue:
+        """Return a queue by name, or a workflow's own; limits that are named are set (see Queue.limit)."""
+        queue = Queue(self, which.name if isinstance(which, Workflow) else which)
+        return queue.limit(**limits) if limits else queue
 
     def dead_letters(
         self, flow: Workflow[..., Any] | None = None, *, where: Callable[[DeadLetter], bool] | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepwell import _codec
 from stepwell._errors import InputError
+from stepwell._queues import Collapse, Collect, collapse_request
 from stepwell._types import Duration, duration_ms
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class StartOptions(TypedDict, total=False):
     timeout: Duration | None
     #: Of the runs that wait for a worker, those with the smallest priority go first (default 0).
     priority: int
+    #: The queue to stand in; the workflow's own by default.
+    queue: str
+    #: Whom the queue's limits per group, and its turns, count: a customer, an account.
+    group: str
+    #: How this start joins an earlier one: Debounce, Singleton or Collect. Not together with a key.
+    collapse: Collapse | None
 
 
 def fingerprint_of(payload: bytes) -> int:
@@ -52,15 +59,25 @@ def start_request(
 
 def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions) -> tuple[Any, ...]:
     """Return a start with its options in the core's form; the plainest one has no tail."""
-    plain = start_request(flow, value, options.get("key"))
+    queue, group, collapse = options.get("queue"), options.get("group", ""), options.get("collapse")
+    if isinstance(collapse, Collect):
+        value = [value]
+    plain = start_request(flow, value, options.get("key"), queue=queue)
     delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
-    if delay is None and timeout is None and priority == 0 and not flow.version:
+    if delay is None and timeout is None and priority == 0 and not flow.version and not group and collapse is None:
         return plain
     if not -_PRIORITY_MAX <= priority <= _PRIORITY_MAX:
         raise InputError(
             "SW-E1018", "priority is out of range", got=priority, expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}"
         )
+    how, wait = collapse_request(collapse)
+    if how and (options.get("key") is not None or (delay is not None and wait is not None)):
+        raise InputError("SW-E1024", "a start that joins others has neither a key nor a delay of its own")
+    if not isinstance(group, str) or len(group.encode()) > 255:
+        raise InputError("SW-E1202", "not a usable group", got=repr(group)[:80], expected="1 to 255 characters")
     now = int(time.time() * 1000)
+    delay = delay if wait is None else wait
     wake_at = -1 if delay is None else now + duration_ms(delay, "delay")
     deadline_at = -1 if timeout is None else now + duration_ms(timeout, "timeout")
-    return (*plain, priority, wake_at, deadline_at, flow.version)
+    request = (*plain, priority, wake_at, deadline_at, flow.version)
+    return (*request, [], group, how) if group or how else request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from stepwell._types import run_name
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
 class StepContext:
     """What the code of a step may ask about it."""
 
-    __slots__ = ("name", "need", "run", "sent")
+    __slots__ = ("began_ns", "name", "need", "run", "sent")
 
-    def __init__(self, run: int, name: str, need: Callable[[Workflow[..., Any]], None]) -> None:
+    def __init__(self, run: int, name: str, need: Callable[[Workflow[..., Any], str | None], None]) -> None:
         self.run = run
         self.name = name
         #: Sees that the engine serves a workflow.
         self.need = need
         #: Starts that are committed with the step's result.
         self.sent: list[tuple[Any, ...]] = []
+        self.began_ns = monotonic_ns()
+
+    def times(self, asked_ns: int) -> tuple[int, int]:
+        """Return how long the attempt took until now and how long it had waited before, in milliseconds."""
+        return (monotonic_ns() - self.began_ns) // 1_000_000, (self.began_ns - asked_ns) // 1_000_000
 
     @property
     def key(self) -> str:

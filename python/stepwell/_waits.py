@@ -11,12 +11,12 @@ import random as _random
 import time
 import uuid as _uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from stepwell import _codec
 from stepwell._activation import CHILD, step_failed
 from stepwell._errors import InputError, WaitTimeout
-from stepwell._starts import start_request
+from stepwell._starts import StartOptions, options_request
 from stepwell._types import Duration, duration_ms, run_name
 from stepwell._workflow import Workflow, current_activation, current_scope, current_step
 
@@ -161,7 +161,7 @@ def child_blocking(flow: Workflow[..., R], value: Any = None) -> R:
 
 
 def _child_request(activation: Activation, flow: Workflow[..., Any], value: Any) -> tuple[str, tuple[Any, ...]]:
-    activation.worker.need(flow)
+    activation.worker.need(flow, None)
     payload = _codec.encode(value, f"input of workflow {flow.name!r}")
     return f"child:{flow.name}", (flow.name, flow.name, "", 0, payload)
 
@@ -314,14 +314,14 @@ def step_key() -> str:
     return step.key
 
 
-def send(flow: Workflow[..., Any], value: Any = None, *, key: str | None = None, delay: Duration | None = None) -> None:
+def send(flow: Workflow[..., Any], value: Any = None, **options: Unpack[StartOptions]) -> None:
     """Start a run of `flow` with the commit of the present step: if the step is recorded, the run begins, else not.
 
-    A `key` that is known already starts nothing. Call it in a step (the outbox is the journal).
+    The options are those of `Engine.start`. A `key` that is known already starts nothing. Call it in a step (the outbox is
+    the journal).
     """
     step = current_step.get()
     if step is None:
         raise InputError("SW-E2009", "send was called outside of a step", expected="a call in a step that a run makes")
-    step.need(flow)
-    request = start_request(flow, value, key)[1:]
-    step.sent.append((*request, 0, _due_in(delay, "delay"), -1, flow.version))
+    step.need(flow, options.get("queue"))
+    step.sent.append(options_request(flow, value, options)[1:])

@@ -15,9 +15,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
-from stepwell._activation import PARK, RUN_FAILED, Activation, LaidAside
+from stepwell._activation import MISMATCH, PARK, RUN_FAILED, Activation, LaidAside
 from stepwell._ends import failed, failed_blocking, succeeded
-from stepwell._errors import ClosedError, RunCancelled
+from stepwell._errors import ClosedError, InputError, RunCancelled
 from stepwell._port import Port
 from stepwell._workflow import current_activation, current_scope
 
@@ -52,7 +52,7 @@ class Worker:
         self._next_group = 1
         self._lock = threading.Lock()
         #: Sees that the engine serves a workflow; set by the engine.
-        self.need: Callable[[Workflow[..., Any]], None] = lambda _: None
+        self.need: Callable[[Workflow[..., Any], str | None], None] = lambda *_: None
         self._pool = _Pool(self)
         self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
@@ -144,7 +144,7 @@ class Worker:
 
     def _is_async(self, item: tuple[Any, ...]) -> bool:
         if item[0] == _ACTIVATE:
-            return self.flows[item[2]].is_async
+            return self.flows[item[2]].is_async if item[2] in self.flows else False
         activation = self.active.get(item[1])
         return activation is not None and activation.flow.is_async
 
@@ -155,7 +155,9 @@ class Worker:
 
     def _apply_plain(self, item: tuple[Any, ...], plain: list[Activation]) -> None:
         """Apply an item of a plain workflow: it begins or stops; the answers to its steps go to the thread that waits."""
-        if item[0] == _ACTIVATE:
+        if item[0] == _ACTIVATE and item[2] not in self.flows:
+            self._lay_aside_unknown(item)
+        elif item[0] == _ACTIVATE:
             activation = self._activation(item)
             activation.stop_payload = item[3]
             plain.append(activation)
@@ -165,6 +167,16 @@ class Worker:
                 stopped.stop(item[2])
         elif item[0] == _PAUSE and item[1] in self.active:
             self.active[item[1]].set_pausing(item[2])
+
+    def _lay_aside_unknown(self, item: tuple[Any, ...]) -> None:
+        """Pause a run of a workflow that this engine does not know: served later and resumed, it goes on."""
+        error = InputError(
+            "SW-E1020",
+            f"workflow {item[2]!r} stood in a queue of this engine, which does not serve it",
+            hint="call engine.serve(flow), then resume the run",
+        )
+        with contextlib.suppress(ClosedError):
+            self.core.complete([(MISMATCH, item[1], item[5], _codec.encode_error(error))])
 
     # -- async workflows --------------------------------------------------------------------------------------------
 

@@ -19,9 +19,7 @@ struct QueueLimits {
   bool is_fair = false;    // groups take turns; otherwise the oldest run goes first
   bool is_paused = false;  // nothing is taken up
   [[nodiscard]] bool has_groups() const { return group_in_flight_max >= 0 || is_fair; }
-  [[nodiscard]] bool is_any() const {
-    return in_flight_max >= 0 || rate_count > 0 || is_paused || has_groups();
-  }
+  [[nodiscard]] bool is_any() const { return in_flight_max >= 0 || rate_count > 0 || is_paused || has_groups(); }
   friend bool operator==(const QueueLimits&, const QueueLimits&) = default;
 };
 

@@ -75,16 +75,17 @@ void Dispatcher::claim_at(Queue& queue, WallMs at) {
 void Dispatcher::set_limits(const std::string& name, const QueueLimits& limits, StatusDone done) {
   const auto known = queues_.find(name);
   Queue* queue = known == queues_.end() ? nullptr : known->second.get();
-  store_.set_limits(name, limits,
-                    [this, self = self_, queue, is_any = limits.is_any(), done = std::move(done)](Status status) mutable {
-                      if (*self == nullptr) return;
-                      if (queue != nullptr && status.is_ok()) {
-                        queue->is_limited = is_any;
-                        queue->has_backlog = true;
-                        claim_more(*queue);
-                      }
-                      done(std::move(status));
-                    });
+  store_.set_limits(
+      name, limits,
+      [this, self = self_, queue, is_any = limits.is_any(), done = std::move(done)](Status status) mutable {
+        if (*self == nullptr) return;
+        if (queue != nullptr && status.is_ok()) {
+          queue->is_limited = is_any;
+          queue->has_backlog = true;
+          claim_more(*queue);
+        }
+        done(std::move(status));
+      });
 }
 
 void Dispatcher::keep(Document document, StatusDone done) {

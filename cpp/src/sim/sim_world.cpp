@@ -161,7 +161,8 @@ void SimWorld::check_limits() {
     ++all;
     if (!history.row.group.empty()) ++running[history.row.group];
   }
-  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max) return fail("more runs are leased than the queue's limit");
+  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
+    return fail("more runs are leased than the queue's limit");
   if (limits_.group_in_flight_max < 0) return;
   for (const auto& [group, count] : running) {
     if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");

@@ -49,8 +49,8 @@ class MemoryTable {
     uint64_t fingerprint = 0;
     OwnerId owner = 0;
     WallMs lease_until = 0;
-    int64_t turn = 0;      // in the ready line
-    bool is_held = false;  // queued, but not in the ready line
+    int64_t turn = 0;                                            // in the ready line
+    bool is_held = false;                                        // queued, but not in the ready line
     std::set<std::pair<std::string, std::string>> message_keys;  // (topic, key)
   };
   struct Queue {

@@ -1,8 +1,10 @@
-// QueueLine: what a queue with limits lets through. It counts; the store keeps the rows. Queues without limits have none.
+// QueueLine: what a queue with limits lets through. It counts; the store keeps the rows. Queues without limits have
+// none.
 //
 // A run of a group stands in the ready line only while its group may take another one up; the others are held, group by
-// group, and one is let in when a place becomes free. So a claim never looks at runs that may not be taken, however many
-// there are. In a fair queue a group has few runs in the ready line, and each new one goes to its end: groups take turns.
+// group, and one is let in when a place becomes free. So a claim never looks at runs that may not be taken, however
+// many there are. In a fair queue a group has few runs in the ready line, and each new one goes to its end: groups take
+// turns.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +34,9 @@ class QueueLine {
   // How many of `count_max` may be taken up now. 0 for the rate's sake: `more_at` says when that ends.
   [[nodiscard]] int64_t claimable(int64_t count_max, WallMs now, WallMs& more_at);
   // Where in the ready line a run goes: by age, or to the end.
-  [[nodiscard]] int64_t turn_of(RunId run) { return last_turn_ = limits_.is_fair ? std::max(run, last_turn_ + 1) : run; }
+  [[nodiscard]] int64_t turn_of(RunId run) {
+    return last_turn_ = limits_.is_fair ? std::max(run, last_turn_ + 1) : run;
+  }
 
   // Runs that come and go, by where they stand; `count` may be negative.
   void count_ready(const std::string& group, int64_t count, int64_t turn = 0);

@@ -1,5 +1,5 @@
-// Why a store refuses: the answers and the rules of the fence and of collapsed starts, the same in every store. Pure functions; any
-// thread.
+// Why a store refuses: the answers and the rules of the fence and of collapsed starts, the same in every store. Pure
+// functions; any thread.
 #pragma once
 
 #include <string>

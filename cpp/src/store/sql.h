@@ -39,7 +39,8 @@ inline constexpr const char* kReadyList =
     " parent_step, version_id, turn, grp FROM ready CROSS JOIN runs USING(run)"
     " WHERE ready.queue_id = ?1 ORDER BY ready.priority, ready.turn, ready.run LIMIT ?2";
 // What kReadyList has just answered: all up to its last.
-inline constexpr const char* kReadyTake = "DELETE FROM ready WHERE queue_id = ?1 AND (priority, turn, run) <= (?2, ?3, ?4)";
+inline constexpr const char* kReadyTake =
+    "DELETE FROM ready WHERE queue_id = ?1 AND (priority, turn, run) <= (?2, ?3, ?4)";
 
 // Queues with limits.
 inline constexpr const char* kReadyAll =
@@ -48,7 +49,8 @@ inline constexpr const char* kReadyAll =
 inline constexpr const char* kReadyClear = "DELETE FROM ready WHERE queue_id = ?1";
 inline constexpr const char* kReadyTurns = "SELECT run, turn FROM ready WHERE queue_id = ?1 AND turn <> run";
 inline constexpr const char* kReadyGroups =
-    "SELECT coalesce(grp, ''), count(*), max(turn) FROM ready JOIN runs USING(run) WHERE ready.queue_id = ?1 GROUP BY 1";
+    "SELECT coalesce(grp, ''), count(*), max(turn) FROM ready JOIN runs USING(run) WHERE ready.queue_id = ?1 GROUP BY "
+    "1";
 inline constexpr const char* kHeldInsert =
     "INSERT INTO held(queue_id, grp, priority, run, token, claims, event_count) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 inline constexpr const char* kHeldDelete =

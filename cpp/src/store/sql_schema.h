@@ -1,8 +1,8 @@
 // The tables of the SQLite store, and the settings that they are used with.
 //
 // What never changes (runs, events) is kept apart from where a run stands: a run is in exactly one of ready, held,
-// waiting, leased and finished. So a claim or a step rewrites some thirty bytes, however large the payloads are, all tables are
-// appended to, and one commit touches few pages, which is what its latency is made of.
+// waiting, leased and finished. So a claim or a step rewrites some thirty bytes, however large the payloads are, all
+// tables are appended to, and one commit touches few pages, which is what its latency is made of.
 #pragma once
 
 namespace stepwell::detail::sql {

@@ -19,10 +19,10 @@ Result<std::unique_ptr<SqliteLines>> SqliteLines::open(SqliteFile& file) {
 
 Status SqliteLines::prepare_all() {
   const std::pair<SqliteStatement*, const char*> statements[] = {
-      {&ready_insert_, sql::kReadyInsert},   {&ready_update_, sql::kReadyUpdate}, {&ready_delete_, sql::kReadyDelete},
-      {&ready_count_, sql::kReadyCount},     {&held_insert_, sql::kHeldInsert},   {&held_update_, sql::kHeldUpdate},
-      {&held_delete_, sql::kHeldDelete},     {&held_first_, sql::kHeldFirst},     {&queue_replace_, sql::kQueueReplace},
-      {&queue_delete_, sql::kQueueDelete},   {&starts_add_, sql::kStartsAdd},     {&starts_forget_, sql::kStartsForget},
+      {&ready_insert_, sql::kReadyInsert}, {&ready_update_, sql::kReadyUpdate}, {&ready_delete_, sql::kReadyDelete},
+      {&ready_count_, sql::kReadyCount},   {&held_insert_, sql::kHeldInsert},   {&held_update_, sql::kHeldUpdate},
+      {&held_delete_, sql::kHeldDelete},   {&held_first_, sql::kHeldFirst},     {&queue_replace_, sql::kQueueReplace},
+      {&queue_delete_, sql::kQueueDelete}, {&starts_add_, sql::kStartsAdd},     {&starts_forget_, sql::kStartsForget},
   };
   for (const auto& [statement, text] : statements) {
     Result<SqliteStatement> prepared = file_.prepare(text);
@@ -71,9 +71,8 @@ Status SqliteLines::load_line(int64_t queue_id, QueueLine& line) {
   }));
   STEPWELL_TRY(read_all(sql::kReadyTurns, queue_id, "read the queue of",
                         [this](const SqliteStatement& row) { turns_[row.integer(0)] = row.integer(1); }));
-  STEPWELL_TRY(read_all(sql::kStartsList, queue_id, "read the starts of", [&line](const SqliteStatement& row) {
-    line.count_started(row.integer(0), row.integer(1));
-  }));
+  STEPWELL_TRY(read_all(sql::kStartsList, queue_id, "read the starts of",
+                        [&line](const SqliteStatement& row) { line.count_started(row.integer(0), row.integer(1)); }));
   return read_all(sql::kHeldGroups, queue_id, "read the queue of",
                   [&line](const SqliteStatement& row) { line.count_held(row.bytes(0), row.integer(1)); });
 }

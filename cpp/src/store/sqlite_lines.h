@@ -1,5 +1,5 @@
-// SqliteLines: the queues in SQL: who stands in the ready line, who is held back by their group's limit, what the limits
-// are. Store thread only. A Status that is not ok is a failure of the file.
+// SqliteLines: the queues in SQL: who stands in the ready line, who is held back by their group's limit, what the
+// limits are. Store thread only. A Status that is not ok is a failure of the file.
 #pragma once
 
 #include <cstdint>
