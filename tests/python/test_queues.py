@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flows import comes_to, until
 
 import stepwell as sw
 
@@ -25,13 +26,14 @@ class Watch:
         self.most: Counter[str] = Counter()
         self.order: list[str] = []
 
-    async def pass_by(self, group: str, seconds: float = 0.003) -> None:
+    async def pass_by(self, group: str) -> None:
         with self._lock:
             self.order.append(group)
             for name in ("", group):
                 self._now[name] += 1
                 self.most[name] = max(self.most[name], self._now[name])
-        await asyncio.sleep(seconds)
+        for _ in range(20):  # the others get their turns
+            await asyncio.sleep(0)
         with self._lock:
             for name in ("", group):
                 self._now[name] -= 1
@@ -64,7 +66,7 @@ def test_concurrency_per_group_lets_other_groups_pass(tmp_path: Path) -> None:
         runs = [engine.start(visit, f"g{i % 5}", queue="visits", group=f"g{i % 5}") for i in range(100)]
         for run in runs:
             run.result(timeout=30)
-        assert queue.info() == sw.QueueInfo("visits", 0, 0, 0, None, 1, None, False, False)
+        assert queue.info() == sw.QueueInfo("visits", 0, 0, 0, None, 1, None, fair=False, paused=False)
     assert {watch.most[f"g{i}"] for i in range(5)} == {1}
     assert watch.most[""] > 1
 
@@ -134,18 +136,21 @@ def test_pause_holds_queued_runs_and_resume_lets_them_go(tmp_path: Path) -> None
 
 def test_drain_waits_for_what_is_running() -> None:
     done: list[int] = []
+    gate = threading.Event()
 
     @sw.workflow
-    async def slow(n: int) -> None:
-        await asyncio.sleep(0.2)
+    def slow(n: int) -> None:
+        gate.wait(20)
         done.append(n)
 
     with sw.Engine() as engine:
         queue = engine.queue(slow, concurrency=2)
         for n in range(6):
             engine.start(slow, n)
-        while queue.info().running < 2:
-            time.sleep(0.01)
+        until(lambda: queue.info().running == 2)
+        with pytest.raises(sw.WaitTimeout, match="2 runs under way"):
+            queue.drain("50ms")
+        gate.set()
         queue.drain("10s")
         assert len(done) == 2
         assert queue.info().queued == 4
@@ -220,8 +225,7 @@ def test_a_run_of_a_workflow_that_is_not_served_is_paused_and_goes_on_later(tmp_
         engine.queue("shared").resume()
         run = engine.find(stranger, "a")
         assert run is not None
-        while run.status() is not sw.RunStatus.PAUSED:
-            time.sleep(0.01)
+        comes_to(run, sw.RunStatus.PAUSED)
         engine.serve(stranger, queue="shared")
         run.resume()
         assert run.result(timeout=10) == 2
