@@ -79,6 +79,7 @@ FIGURES = (
     at_least("backlog.rate_share", "stepwell.backlog:rate_share", goal=0.8),
     at_most("backlog.rss_mb", "stepwell.backlog:large_growth_mb", goal=50),
     at_most("store.bytes_per_run", "stepwell.backlog:large_bytes_per_run", goal=600),
+    at_most("keys.cost_ratio", "stepwell.keys:cost_ratio", goal=1.5),
     at_most("timers.p99_ms", "stepwell.timers:p99_ms", goal=10),
     at_most("signal.p50_ms", "stepwell.signal:p50_ms", goal=2),
     at_most("recovery.s_100k", "stepwell.recovery:s", goal=5),

@@ -1,6 +1,6 @@
 """What is measured of runs that wait: in long queues, for times, for signals, for a dead engine's successor.
 
-ours_waiting.py backlog|timers|signal|parked|recovery FOLDER COUNT    The last line is JSON.
+ours_waiting.py backlog|keys|timers|signal|parked|recovery FOLDER COUNT    The last line is JSON.
 """
 
 from __future__ import annotations
@@ -95,6 +95,24 @@ def backlog(folder: Path, count: int) -> Measures:
     return measures
 
 
+def keys(folder: Path, count: int) -> Measures:
+    """A queue of many keys, one run of each at a time, beside a plain one: started, then drained; the better of two."""
+    took: dict[str, float] = {"plain_s": 1e9, "keyed_s": 1e9}
+    for turn in range(2):
+        for name in took:
+            with sw.Engine(folder / f"{name}{turn}.db") as engine:
+                if name == "keyed_s":
+                    engine.queue(noop, per_group=1)
+                groups = (f"customer-{n % SMALL}" if name == "keyed_s" else "" for n in range(count))
+                tails = ((0, -1, -1, "", [], group, ()) for group in groups)
+                began = time.perf_counter()
+                start_all(engine, ((*start_request(noop, JOB, None), *tail) for tail in tails))
+                engine.serve(noop)
+                until(lambda: engine.counters()["runs_succeeded"] == count, 0.005)  # noqa: B023 - waited for here
+                took[name] = min(took[name], time.perf_counter() - began)
+    return {**took, "cost_ratio": took["keyed_s"] / took["plain_s"]}
+
+
 def timers(folder: Path, count: int) -> Measures:
     with sw.Engine(folder / "timers.db") as engine:
         engine.serve(timed)
@@ -171,6 +189,7 @@ def victim(folder: Path, count: int) -> Measures:
 
 KINDS = {
     "backlog": backlog,
+    "keys": keys,
     "timers": timers,
     "signal": signal,
     "parked": parked,
