@@ -90,10 +90,12 @@ Status SqliteFile::configure() {
   STEPWELL_TRY(check_identity(is_new));  // before anything is changed: it may be somebody else's file
   Result<SqliteStatement> journal = prepare(sql::kJournalMode);
   if (!journal) return journal.error();
-  const int outcome = journal->step();
+  int outcome = journal->step();
   if (outcome != SQLITE_ROW) return refusal(outcome);
   if (journal->bytes(0) != "wal") return refuse_open(path_, "SQLite refuses write-ahead logging there");
-  journal->reset();
+  // Only what follows the row commits the change; an error there would leave a rollback journal.
+  outcome = journal->step();
+  if (outcome != SQLITE_DONE) return refusal(outcome);
   STEPWELL_TRY(execute(options_.durability == Durability::kFull ? sql::kSynchronousFull : sql::kSynchronousNormal));
   STEPWELL_TRY(execute(sql::kSettings));
   sqlite3_wal_hook(

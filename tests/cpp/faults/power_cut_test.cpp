@@ -375,7 +375,7 @@ class DiskFaults {
     story_ += std::string(was_marked ? " rescue," : "") + " life with " + kNames[static_cast<size_t>(fault.kind)];
     if (fault.kind != DiskFault::Kind::kNone) {
       story_ += (fault.is_lasting ? " from " : " at ") + std::to_string(fault.at);
-      if (!disk_.has_failed()) story_ += " (not met)";
+      story_ += disk_.has_failed() ? " of " + std::filesystem::path(disk_.failed_name()).filename().string() : " (not met)";
     }
     story_ += life.opened.is_ok()
                   ? ": " + std::to_string(life.acked_count) + " of " + std::to_string(work.calls().size()) + " calls;"
