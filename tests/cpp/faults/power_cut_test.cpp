@@ -1,15 +1,18 @@
 // Cuts the power under the SQLite store and lets its disk fail, thousands of times, and looks what is left.
 //
-//   power_cut_test [--cuts=N] [--faults=N] [--first=SEED]    N points of each kind, in worlds from SEED on
+//   power_cut_test [--cuts=N] [--faults=N] [--first=SEED] [--jobs=N]    N points of each kind, in worlds from SEED on,
+//                                                                       in N processes (default: one a core)
 //   power_cut_test --seed=SEED                               one world, as a failure's last line says
 //
 // A world is a seeded work whose power is cut at many points of its disk's log, the same with relaxed durability (which
 // must lose something: otherwise this test could not fail), and the work again with one disk fault at a time. After
 // each the store must open, hold what it acknowledged and of the rest nothing or all, and take further work.
 #include <sys/random.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,8 +33,9 @@
 namespace stepwell::testing {
 namespace {
 
+// Points of a world; of its relaxed control arm, a tenth of all, since a cut of the full arm often brings a second one.
 constexpr uint64_t kCutsPerWorld = 100;
-constexpr uint64_t kRelaxedCutsPerWorld = 13;  // a tenth of all, since a cut of the full arm often brings a second one
+constexpr uint64_t kRelaxedCutsPerWorld = 13;
 constexpr uint64_t kTraceCheckEvery = 50;  // worlds that are run twice: one that does not repeat itself helps nobody
 // Control arms that are smaller than this may lose nothing by chance.
 constexpr uint64_t kRelaxedPointsJudged = 50;
@@ -45,6 +50,12 @@ struct Tally {
   uint64_t violations = 0;  // anything else that must not be
 
   [[nodiscard]] uint64_t failures() const { return lost + corrupt + violations; }
+  void add(const Tally& other) {
+    points += other.points;
+    lost += other.lost;
+    corrupt += other.corrupt;
+    violations += other.violations;
+  }
 };
 
 uint64_t mix(uint64_t seed, uint64_t salt) {
@@ -128,24 +139,24 @@ class PowerCuts {
     std::sort(points.begin(), points.end());
     DiskImage image({});
     size_t done = 0;
-    size_t transactions = 0;
+    size_t answered = 0;
     for (const auto& [point, number] : points) {
       for (; done < point; ++done) {
         image.apply(log[done]);
         const bool is_ours = done >= life.log_count_at_open;
-        if (is_ours && log[done].kind == DiskOp::Kind::kCommitted) ++transactions;
+        if (is_ours && log[done].kind == DiskOp::Kind::kAnswered) ++answered;
       }
       uint64_t random = mix(seed_, 1'000'000 + number);
-      const Expected expected = expect(0, plan_.first, transactions);
+      const Expected expected = expect(0, plan_.first, answered);
       check_cut(image.cut(random), expected, "point " + std::to_string(point), random, tally);
     }
     return trace_of(log);
   }
 
  private:
-  // In flight may have been the next transaction, which was not acknowledged.
-  [[nodiscard]] Expected expect(uint64_t base, const SeededWork& work, size_t transactions) const {
-    return {base, &work, calls_in(transactions, plan_.options, work), calls_in(transactions + 1, plan_.options, work)};
+  // In flight may have been the next group, which was not acknowledged.
+  [[nodiscard]] Expected expect(uint64_t base, const SeededWork& work, size_t answered) const {
+    return {base, &work, calls_in(answered, plan_.options, work), calls_in(answered + 1, plan_.options, work)};
   }
 
   void check_cut(const DiskFiles& left, const Expected& expected, const std::string& where, uint64_t& random,
@@ -159,12 +170,12 @@ class PowerCuts {
     const std::vector<DiskOp>& log = disk_.log();
     const auto point = static_cast<size_t>(pick(random, static_cast<int64_t>(log.size()) + 1));
     DiskImage image(disk_.base());
-    size_t transactions = 0;
+    size_t answered = 0;
     for (size_t i = 0; i < point; ++i) {
       image.apply(log[i]);
-      if (i >= life.log_count_at_open && log[i].kind == DiskOp::Kind::kCommitted) ++transactions;
+      if (i >= life.log_count_at_open && log[i].kind == DiskOp::Kind::kAnswered) ++answered;
     }
-    const Expected again = expect(base, *plan_.later[0], transactions);
+    const Expected again = expect(base, *plan_.later[0], answered);
     check_reopened(image.cut(random), again, *plan_.later[1], where + ", then " + std::to_string(point), life, base,
                    tally);
   }
@@ -214,6 +225,11 @@ class PowerCuts {
   Plan plan_;
 };
 
+constexpr size_t kFaultKinds = 6;
+constexpr std::array<const char*, kFaultKinds> kFaultNames = {"no fault",  "write error (EIO)",  "short write",
+                                                              "disk full", "failed fsync (EIO)", "power off"};
+using Injected = std::array<uint64_t, kFaultKinds>;
+
 // One operation of the disk fails, or more; then perhaps the power; and the store is opened again until it works.
 class DiskFaults {
  public:
@@ -225,8 +241,7 @@ class DiskFaults {
         plan_(seed, folder),
         mark_(plan_.options.path + ".failed") {}
 
-  // Answers how many rescues there were.
-  uint64_t run(uint64_t count, Tally& tally) {
+  void run(uint64_t count, Tally& tally) {
     disk_.set_fault({});
     (void)live(disk_, plan_.options, plan_.first);
     first_ops_ = disk_.op_count();
@@ -245,8 +260,10 @@ class DiskFaults {
       std::printf("FAILED disk fault %" PRIu64 ": %s\n  %s\n  repeat with: power_cut_test --seed=%" PRIu64 "\n", i,
                   wrong.c_str(), story_.c_str(), seed_);
     }
-    return rescues_;
   }
+  [[nodiscard]] uint64_t rescues() const { return rescues_; }
+  // Faults that were met, by kind.
+  [[nodiscard]] const Injected& injected() const { return injected_; }
 
  private:
   // Empty, or what went wrong.
@@ -305,6 +322,7 @@ class DiskFaults {
     const bool was_marked = std::filesystem::exists(mark_);
     const OneLife life = live(disk_, plan_.options, work);
     const bool has_failed = disk_.has_failed();
+    if (has_failed) ++injected_[static_cast<size_t>(fault.kind)];
     tell(work, fault, life, was_marked);
     if (!life.violation.empty()) return refuse(life.violation);
     if (!life.opened.is_ok()) {
@@ -371,11 +389,11 @@ class DiskFaults {
   }
 
   void tell(const SeededWork& work, const DiskFault& fault, const OneLife& life, bool was_marked) {
-    constexpr const char* kNames[] = {"no fault", "write error", "short write", "disk full", "sync error", "power off"};
-    story_ += std::string(was_marked ? " rescue," : "") + " life with " + kNames[static_cast<size_t>(fault.kind)];
+    story_ += std::string(was_marked ? " rescue," : "") + " life with " + kFaultNames[static_cast<size_t>(fault.kind)];
     if (fault.kind != DiskFault::Kind::kNone) {
       story_ += (fault.is_lasting ? " from " : " at ") + std::to_string(fault.at);
-      story_ += disk_.has_failed() ? " of " + std::filesystem::path(disk_.failed_name()).filename().string() : " (not met)";
+      story_ +=
+          disk_.has_failed() ? " of " + std::filesystem::path(disk_.failed_name()).filename().string() : " (not met)";
     }
     story_ += life.opened.is_ok()
                   ? ": " + std::to_string(life.acked_count) + " of " + std::to_string(work.calls().size()) + " calls;"
@@ -391,6 +409,7 @@ class DiskFaults {
   int64_t later_ops_ = 0;
   int64_t open_ops_ = 0;
   uint64_t rescues_ = 0;
+  Injected injected_{};
 
   // Of the fault under way.
   uint64_t random_ = 0;
@@ -404,6 +423,7 @@ struct Arguments {
   uint64_t cuts = 2'000;
   uint64_t faults = 500;
   uint64_t first = 0;
+  uint64_t jobs = std::max(1U, std::thread::hardware_concurrency());
 };
 
 bool read_arguments(int argc, char** argv, Arguments& arguments) {
@@ -421,25 +441,38 @@ bool read_arguments(int argc, char** argv, Arguments& arguments) {
       arguments.faults = number;
     } else if (holds("--first=")) {
       arguments.first = number;
+    } else if (holds("--jobs=")) {
+      arguments.jobs = std::clamp<uint64_t>(number, 1, 64);
     } else if (holds("--seed=")) {
-      arguments = {kCutsPerWorld, kFaultsPerWorld, number};
+      arguments = {kCutsPerWorld, kFaultsPerWorld, number, 1};
     } else {
-      std::fprintf(stderr,
-                   "power_cut_test: unknown argument %s; expected --cuts=N, --faults=N, --first=S or --seed=S\n",
-                   argv[i]);
+      std::fprintf(
+          stderr,
+          "power_cut_test: unknown argument %s; expected --cuts=N, --faults=N, --first=S, --jobs=N or --seed=S\n",
+          argv[i]);
       return false;
     }
   }
   return true;
 }
 
+// Plain numbers: a shard hands them to its parent through a pipe.
 struct Report {
   Tally full;
   Tally relaxed;
   Tally faults;
   Tally blind;
   uint64_t rescues = 0;
+  Injected injected{};
 
+  void add(const Report& other) {
+    full.add(other.full);
+    relaxed.add(other.relaxed);
+    faults.add(other.faults);
+    blind.add(other.blind);
+    rescues += other.rescues;
+    for (size_t i = 0; i < kFaultKinds; ++i) injected[i] += other.injected[i];
+  }
   [[nodiscard]] uint64_t failures() const {
     return full.failures() + faults.failures() + relaxed.corrupt + relaxed.violations;
   }
@@ -456,20 +489,23 @@ void print(const Report& report, uint64_t first) {
   const Tally& faults = report.faults;
   const Tally& blind = report.blind;
   if (!report.is_control_alive()) std::printf("FAILED a control arm lost nothing: this test could not have failed\n");
-  std::printf("power cuts: %" PRIu64 " points, %" PRIu64 " lost, %" PRIu64 " corrupt; relaxed arm: %" PRIu64
-              " points, %" PRIu64 " lost, %" PRIu64 " corrupt; disk faults: %" PRIu64 ", %" PRIu64 " lost, %" PRIu64
-              " corrupt, %" PRIu64 " rescues; without rescue: %" PRIu64 ", %" PRIu64 " lost or corrupt; %" PRIu64
-              " other failures; from seed %" PRIu64 "\n",
+  std::string kinds;
+  for (size_t i = 1; i < kFaultKinds; ++i) {
+    kinds += (i == 1 ? "" : ", ") + std::to_string(report.injected[i]) + " " + kFaultNames[i];
+  }
+  std::printf("power cuts: %" PRIu64 ", lost %" PRIu64 ", corrupt %" PRIu64 "; control arm (relaxed): %" PRIu64
+              ", lost %" PRIu64 ", corrupt %" PRIu64 "; disk faults: %" PRIu64 " lives (%s), lost %" PRIu64
+              ", corrupt %" PRIu64 ", %" PRIu64 " rescues; control arm (without rescue): %" PRIu64
+              ", lost or corrupt %" PRIu64 "; other failures %" PRIu64 "; from seed %" PRIu64 "\n",
               full.points, full.lost, full.corrupt, relaxed.points, relaxed.lost, relaxed.corrupt, faults.points,
-              faults.lost, faults.corrupt, report.rescues, blind.points, blind.lost + blind.corrupt,
+              kinds.c_str(), faults.lost, faults.corrupt, report.rescues, blind.points, blind.lost + blind.corrupt,
               full.violations + relaxed.violations + faults.violations, first);
 }
 
-int run(const Arguments& arguments) {
-  std::string folder = (std::filesystem::temp_directory_path() / "stepwell_power_XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) return 2;
+// Every `jobs`th world from `first` on, until so many points are done.
+Report run_worlds(const Arguments& arguments, const std::string& folder) {
   Report report;
-  for (uint64_t seed = arguments.first; report.full.points < arguments.cuts; ++seed) {
+  for (uint64_t seed = arguments.first; report.full.points < arguments.cuts; seed += arguments.jobs) {
     const uint64_t count = std::min(kCutsPerWorld, arguments.cuts - report.full.points);
     const uint64_t trace = PowerCuts(seed, folder, Durability::kFull).run(count, report.full);
     if (seed % kTraceCheckEvery == 0 && PowerCuts(seed, folder, Durability::kFull).run(0, report.full) != trace) {
@@ -479,12 +515,61 @@ int run(const Arguments& arguments) {
     PowerCuts(seed, folder, Durability::kRelaxed).run(std::min(count, kRelaxedCutsPerWorld), report.relaxed);
     if (report.failures() > kFailuresPrinted) break;
   }
-  for (uint64_t seed = arguments.first; report.faults.points < arguments.faults; ++seed) {
+  for (uint64_t seed = arguments.first; report.faults.points < arguments.faults; seed += arguments.jobs) {
     const uint64_t count = std::min(kFaultsPerWorld, arguments.faults - report.faults.points);
-    report.rescues += DiskFaults(seed, folder, false).run(count, report.faults);
-    DiskFaults(seed, folder, true).run(count / 4, report.blind);
+    DiskFaults sighted(seed, folder, false);
+    sighted.run(count, report.faults);
+    report.rescues += sighted.rescues();
+    for (size_t i = 0; i < kFaultKinds; ++i) report.injected[i] += sighted.injected()[i];
     if (report.failures() > kFailuresPrinted) break;
   }
+  for (uint64_t seed = arguments.first; report.blind.points < arguments.faults / 4; seed += arguments.jobs) {
+    DiskFaults(seed, folder, true)
+        .run(std::min(kFaultsPerWorld, arguments.faults / 4 - report.blind.points), report.blind);
+  }
+  return report;
+}
+
+// The disk is one for a process, so each shard of the worlds is a process of its own.
+Report run_shards(const Arguments& arguments, const std::string& folder) {
+  if (arguments.jobs == 1) return run_worlds(arguments, folder);
+  Report report;
+  std::vector<std::pair<pid_t, int>> shards;
+  for (uint64_t i = 0; i < arguments.jobs; ++i) {
+    const auto part = [&](uint64_t whole) { return whole / arguments.jobs + (i < whole % arguments.jobs ? 1 : 0); };
+    int ends[2];
+    if (pipe(ends) != 0) std::abort();
+    const pid_t child = fork();
+    if (child == 0) {
+      const std::string own = folder + "/" + std::to_string(i);
+      std::filesystem::create_directory(own);
+      const Report done =
+          run_worlds({part(arguments.cuts), part(arguments.faults), arguments.first + i, arguments.jobs}, own);
+      std::fflush(stdout);
+      _exit(write(ends[1], &done, sizeof done) == static_cast<ssize_t>(sizeof done) ? 0 : 2);
+    }
+    close(ends[1]);
+    shards.emplace_back(child, ends[0]);
+  }
+  for (const auto& [child, end] : shards) {
+    Report part;
+    const bool is_whole = read(end, &part, sizeof part) == static_cast<ssize_t>(sizeof part);
+    close(end);
+    waitpid(child, nullptr, 0);
+    if (is_whole) {
+      report.add(part);
+    } else {
+      std::printf("FAILED a shard ended early\n");
+      ++report.full.violations;
+    }
+  }
+  return report;
+}
+
+int run(const Arguments& arguments) {
+  std::string folder = (std::filesystem::temp_directory_path() / "stepwell_power_XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) return 2;
+  const Report report = run_shards(arguments, folder);
   std::filesystem::remove_all(folder);
   print(report, arguments.first);
   return report.failures() == 0 && report.is_control_alive() ? 0 : 1;
