@@ -65,9 +65,13 @@ Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& option
   file->lock_ = std::move(lock).value();
   STEPWELL_TRY(rescue_if_marked(path));
   STEPWELL_TRY(create_private(path));
-  STEPWELL_TRY(file->connect());
-  STEPWELL_TRY(file->configure());
-  return file;
+  Status status = file->connect();
+  if (status.is_ok()) status = file->configure();
+  if (status.is_ok()) return file;
+  // What failed may have been a sync of what was just written. A damaged file is no better for a copy.
+  const bool is_damaged = (sqlite3_errcode(file->connection_) & 0xFF) == SQLITE_CORRUPT;
+  if (status.kind() == StatusKind::kIo && !is_damaged) file->mark_failed();
+  return status;
 }
 
 SqliteFile::~SqliteFile() { sqlite3_close(connection_); }

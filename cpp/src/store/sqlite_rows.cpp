@@ -92,6 +92,8 @@ Status SqliteRows::load_names() {
 void SqliteRows::roll_back() {
   // SQLite has often rolled back by itself when we get here; then this is an error of no interest.
   (void)roll_back_.step();
+  // What was counted is undone, and nothing is written any more: it only matters that readers look.
+  message_count_ = std::max<int64_t>(message_count_, 1);
 }
 
 Status SqliteRows::finish(SqliteStatement& statement, const char* doing) {
@@ -384,8 +386,9 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
   if (claimed.empty()) return Status::ok();
   ready_take_.bind(queue->second, claimed.back().row.priority, claimed.back().row.run);
   STEPWELL_TRY(finish(ready_take_, "take runs from the queue of"));
-  STEPWELL_CHECK(file_.changed_row_count() == static_cast<int64_t>(claimed.size()),
-                 "the queue changed under the claim");
+  if (file_.changed_row_count() != static_cast<int64_t>(claimed.size())) {
+    return file_.fault("claim from the queue, which names runs that are missing, of", SQLITE_CORRUPT);
+  }
   for (RunHistory& history : claimed) {
     const RunRow& row = history.row;
     STEPWELL_TRY(lease(row.run, row.token, row.claims, row.event_count));
