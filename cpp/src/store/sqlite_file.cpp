@@ -211,7 +211,8 @@ Status SqliteFile::fault(const char* doing, int outcome) const {
   return {StatusKind::kIo, code::kStoreIo,
           std::string("cannot ") + doing + " " + path_ + ": " +
               (connection_ == nullptr ? sqlite3_errstr(outcome) : sqlite3_errmsg(connection_)) + " (SQLite code " +
-              std::to_string(outcome) + "); nothing more is written until it is opened again"};
+              std::to_string(outcome) + "); nothing more is written until it is opened again" +
+              ((outcome & 0xFF) == SQLITE_FULL ? "; free space first, as much again as the file has" : "")};
 }
 
 // A kilobyte below SQLite's limit for a row leaves room for the other columns.
