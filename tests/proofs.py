@@ -24,7 +24,8 @@ FUZZERS = ("answer_fuzz", "history_fuzz", "target_fuzz")
 SOAK_MINUTES = 30.0
 # What a soak repeats at its end: the lines in which each part counts.
 COUNTS = re.compile(
-    r"^(?:sim: |power cuts: |orders: |round \d+: |caught |[a-z]+_fuzz: |FAILED|=+ .*(?:passed|failed)).*$", re.MULTILINE
+    r"^\.?(?:sim: |power cuts: |orders: |round \d+: |caught |[a-z]+_fuzz: |FAILED|=+ .*(?:passed|failed)).*$",
+    re.MULTILINE,
 )
 
 
