@@ -45,16 +45,14 @@ def fuzzers(seconds: int) -> Stage:
     """Each fuzzer for so long, on the corpus that it has gathered in the build directory."""
     skip = "" if shutil.which("clang++-14") else "clang++-14 is not installed"
     commands: list[Command] = built("fuzz")
-    for name in FUZZERS:
-        corpus = ROOT / "build" / "fuzz" / "corpus" / name
-        corpus.mkdir(parents=True, exist_ok=True)
-        commands.append([sys.executable, "tests/proofs.py", "fuzz", name, str(seconds)])
+    commands += [[sys.executable, "tests/proofs.py", "fuzz", name, str(seconds)] for name in FUZZERS]
     return Stage(f"fuzzers, {seconds} s each", commands, skip=skip)
 
 
 def fuzz(name: str, seconds: int) -> int:
     """Run one fuzzer, quietly, and print what it did; a finding stays beside its corpus."""
     folder = ROOT / "build" / "fuzz"
+    (folder / "corpus" / name).mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0"]
     options += ["-print_final_stats=1", f"-artifact_prefix={folder}/{name}-"]
     code, output = run([program("fuzz", name), *options, folder / "corpus" / name], quiet=True)
