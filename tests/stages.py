@@ -1,6 +1,6 @@
 """Running commands in stages: each shows its output and seconds, and a list at the end says what failed.
 
-`./dev` is the only caller. Standard library only.
+`./dev` and tests/proofs.py are the only callers. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+JOBS = os.environ.get("STEPWELL_JOBS", str(os.cpu_count() or 2))
 COMMAND_SECONDS_MAX = 1_800  # a hung test must not hang CI
 
 Command = Sequence[str | Path]
@@ -53,6 +54,18 @@ def run(command: Command, environment: dict[str, str] | None = None, *, quiet: b
         finally:
             watch.cancel()
     return process.returncode, "".join(lines)
+
+
+def built(preset: str, *targets: str) -> list[Command]:
+    """The commands that bring a preset's build directory up to date."""
+    configure = [] if (ROOT / "build" / preset / "build.ninja").exists() else [["cmake", "--preset", preset]]
+    wanted = ["--target", *targets] if targets else []
+    return [*configure, ["cmake", "--build", "--preset", preset, "-j", JOBS, *wanted]]
+
+
+def program(preset: str, name: str) -> Path:
+    """Where CMake leaves a test program."""
+    return ROOT / "build" / preset / "tests" / "cpp" / name
 
 
 @dataclass

@@ -51,13 +51,15 @@ def recorded_texts(store: Path) -> set[str]:
 def test_kill_and_resume(tmp_path: Path) -> None:
     rows = int(os.environ.get("STEPWELL_KILL_ROWS", "600"))
     rounds = int(os.environ.get("STEPWELL_KILL_ROUNDS", "2"))
-    for number in range(rounds):
-        folder = tmp_path / str(number)
+    first = 1000 + int(os.environ.get("STEPWELL_KILL_SEED", "0"))
+    for seed in range(first, first + rounds):
+        folder = tmp_path / str(seed)
         folder.mkdir()
-        one_round(folder, rows, seed=1000 + number)
+        one_round(folder, rows, seed)
 
 
-def one_round(folder: Path, rows: int, seed: int) -> None:
+def one_round(folder: Path, rows: int, seed: int) -> int:
+    """Return how many processes were killed."""
     texts = [f"ticket {n} of round {seed}: {'billing' if n % 2 else 'technical'} trouble" for n in range(rows)]
     with (folder / "in.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "body"], *([n, text] for n, text in enumerate(texts))])
@@ -80,6 +82,7 @@ def one_round(folder: Path, rows: int, seed: int) -> None:
     for received, recorded in kills:
         repeated = [entry["text"] for entry in journal if entry["number"] > received and entry["text"] in recorded]
         assert not repeated, f"{len(repeated)} calls were repeated although their results were recorded: {repeated[:3]}"
+    return len(kills)
 
 
 def run_and_kill(command: list[str], folder: Path, server: LlmServer, rows: int, draw: random.Random | None) -> int:

@@ -51,18 +51,25 @@ def effects(journal: Path) -> list[tuple[int, str, str]]:
 @pytest.mark.kill
 @pytest.mark.timeout(7200)
 def test_kill_orders(tmp_path: Path) -> None:
-    kills = repeated = 0
     rounds = int(os.environ.get("STEPWELL_KILL_ROUNDS", "2"))
-    for number in range(rounds):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        killed, again = one_round(folder, random.Random(number))
+    first = int(os.environ.get("STEPWELL_KILL_SEED", "0"))
+    kills, repeated = kill_orders(tmp_path, rounds, first)
+    print(
+        f"orders: {rounds} rounds of {ORDERS} from seed {first}, {kills} kills, 0 lost, 0 recorded steps repeated, "
+        f"{repeated} unrecorded ones"
+    )
+
+
+def kill_orders(folder: Path, rounds: int, first: int) -> tuple[int, int]:
+    """Return how many processes were killed, and how many steps that were not yet recorded were done again."""
+    kills = repeated = 0
+    for number in range(first, first + rounds):
+        (folder / str(number)).mkdir()
+        killed, again = one_round(folder / str(number), random.Random(number))
         kills += killed
         repeated += again
-    print(
-        f"orders: {rounds} rounds of {ORDERS}, {kills} kills, 0 lost, 0 recorded steps repeated, {repeated} unrecorded ones"
-    )
     assert kills >= rounds
+    return kills, repeated
 
 
 def one_round(folder: Path, draw: random.Random) -> tuple[int, int]:

@@ -29,7 +29,7 @@ enum class InputKind : uint8_t {
   kRunFailed,      // payload
   kRunCrashed,     // payload: claimed too often without an end
   kCancelRequested,
-  kTakenUp,         // the run was claimed: what was it told meanwhile?
+  kTakenUp,         // the run was claimed: what was it told meanwhile? A damaged history pauses it
   kWaitRequested,   // step, topic (empty: time alone), due_at
   kChildRequested,  // step, creation
   kMessage,         // message
@@ -148,6 +148,8 @@ class RunMachine {
   [[nodiscard]] Decision timed_out(Input& input);
   void record(Decision& decision, EventKind kind, const Input& input);
   [[nodiscard]] Status refuse(const Input& input, const std::string& why) const;
+  // Of an event that holds a time or a run. Anything else is damage, which is kept for kTakenUp.
+  int64_t number_in(const Event& event);
 
   RunId run_;
   uint64_t random_state_;
@@ -158,6 +160,7 @@ class RunMachine {
   WallMs deadline_at_ = -1;
   RunId parent_ = 0;
   std::string parent_step_;
+  std::string damage_;          // what of the history cannot be read; empty: nothing
   std::vector<Message> inbox_;  // not yet taken, oldest first
   std::unordered_set<int64_t> met_messages_;
   std::unordered_map<std::string, StepState> steps_;

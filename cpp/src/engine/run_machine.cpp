@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <charconv>
+#include <system_error>
 
 #include "engine/judge.h"
 #include "engine/retry.h"
@@ -62,15 +64,25 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
         ++step.attempt;
         break;
       case EventKind::kTimerSet:
-        step.due_at = std::stoll(event.payload);
+        step.due_at = number_in(event);
         break;
       case EventKind::kChildStarted:
-        step.child = std::stoll(event.payload);
+        step.child = number_in(event);
         break;
       default:
         step.is_done = true;
     }
   }
+}
+
+int64_t RunMachine::number_in(const Event& event) {
+  int64_t number = -1;
+  const char* end = event.payload.data() + event.payload.size();
+  const auto [stop, error] = std::from_chars(event.payload.data(), end, number);
+  if (error != std::errc() || stop != end || number < 0) {
+    damage_ = "step \"" + event.step + "\": expected a number, the history has \"" + event.payload + "\"";
+  }
+  return number;
 }
 
 Decision RunMachine::decide(Input input, int64_t now_ms) {

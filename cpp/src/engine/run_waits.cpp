@@ -28,6 +28,10 @@ Event event_of(EventKind kind, const std::string& step, Payload payload) {
 
 // Only what somebody ordered and what time decides; waits are answered when the worker comes to them again.
 Decision RunMachine::on_taken_up(Input& input) {
+  if (!damage_.empty()) {
+    input.payload = detail::error_payload(code::kStoreIo, "the history is damaged: " + damage_, 0, false);
+    return on_mismatch(input);
+  }
   if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
   Decision decision;
   take_orders(decision);

@@ -37,7 +37,10 @@ void SimStore::serve() {
 void SimStore::commit(std::vector<Transition> transitions, CommitDone done) {
   enqueue([this, transitions = std::move(transitions), done = std::move(done)]() mutable {
     std::vector<CommitAnswer> answers;
-    for (Transition& transition : transitions) answers.push_back(table_->apply(std::move(transition)));
+    for (Transition& transition : transitions) {
+      answers.push_back(table_->apply(std::move(transition)));
+      if (answers.back().status.kind() == StatusKind::kFenced) ++refused_count_;
+    }
     return MoveFunction<void()>(
         [answers = std::move(answers), done = std::move(done)]() mutable { done(std::move(answers)); });
   });

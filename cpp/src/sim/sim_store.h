@@ -34,6 +34,9 @@ class SimStore final : public Store {
   void watch(MoveFunction<void()> changed) override;
   void close(StatusDone done) override;
 
+  // Writes of an owner that had lost its lease.
+  [[nodiscard]] int64_t refused_count() const { return refused_count_; }
+
  private:
   // Applies itself to the table and returns what then tells the caller.
   using Operation = MoveFunction<MoveFunction<void()>()>;
@@ -47,6 +50,7 @@ class SimStore final : public Store {
   const StoreFaults& faults_;
   std::vector<Operation> waiting_;
   bool is_serving_ = false;
+  int64_t refused_count_ = 0;
 };
 
 }  // namespace stepwell::sim

@@ -134,6 +134,7 @@ void SimWorld::boot(int index) {
 // SIGKILL: nothing of the process runs any more; what it had written stays.
 void SimWorld::kill(Engine& engine) {
   engine.is_dead = true;
+  report_.refused += engine.store.refused_count();
   clock_.kill(engine.process);
 }
 
@@ -276,6 +277,7 @@ WorldReport SimWorld::run() {
   if (report_.violation.empty()) check_final();
   report_.digest = clock_.digest();
   report_.runs = static_cast<int64_t>(accepted_.size());
+  for (const auto& engine : engines_) report_.refused += engine->store.refused_count();
   return report_;
 }
 
@@ -382,6 +384,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
         case ItemKind::kStepAnswer:
           if (script == engine.scripts.end()) break;
           if (!item.ok) return fail("step " + item.text + " gave up: " + item.payload);
+          check_recorded(item.run, item.text);
           script->second.values[item.text] = item.payload;
           script->second.is_busy = script->second.is_waiting = false;
           advance(engine, item.run);
@@ -507,6 +510,14 @@ void SimWorld::execute_local(Engine& engine, RunId run, const std::string& step,
     copy[0].retryable = reports[0].retryable;
     copy[0].retry = reports[0].retry;
     engine.dispatcher.report(std::move(copy));
+  }
+}
+
+// Promise 3: what a worker is told, it may act upon.
+void SimWorld::check_recorded(RunId run, const std::string& step) {
+  const auto found = table_->load(run);
+  if (!found || final_event(found->events, step) == nullptr) {
+    fail("run " + run_name(run) + ": " + step + " was answered before it was recorded");
   }
 }
 

@@ -22,6 +22,7 @@ struct WorldReport {
   std::string violation;  // empty: all held
   uint64_t digest = 0;    // equal for equal seeds
   int64_t runs = 0, crashes = 0, pauses = 0, requests = 0, steps = 0;
+  int64_t refused = 0;  // writes that came after their lease had ended
 };
 
 enum class StepKind : uint8_t { kLocal, kCall, kSleep, kSignal, kChild };
@@ -60,6 +61,7 @@ class SimWorld {
   void begin_step(Engine& engine, RunId run, Script& script, StepKind kind, const std::string& step);
   void ask_to_park(Engine& engine, RunId run);
   void execute_local(Engine& engine, RunId run, const std::string& step, int32_t attempt);
+  void check_recorded(RunId run, const std::string& step);
   void check_not_recorded(RunId run, const std::string& step, LeaseToken token, const char* what);
   void fail(std::string what);
 

@@ -1,7 +1,6 @@
 // SqliteRows' part for queues: claims, limits, how a queue stands.
 #include <utility>
 
-#include "base/check.h"
 #include "store/sqlite_rows.h"
 
 namespace stepwell::detail {
@@ -42,7 +41,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.token = ready_list_.integer(1) + 1;
     row.claims = ready_list_.small_integer(2) + 1;
     row.event_count = ready_list_.integer(3);
-    row.workflow = names_[ready_list_.integer(4)];
+    row.workflow = name_of(ready_list_.integer(4));
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
     row.input = ready_list_.bytes(7);
@@ -50,7 +49,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.deadline_at = ready_list_.integer_or(9, -1);
     row.parent = ready_list_.integer(10);
     row.parent_step = ready_list_.bytes(11);
-    row.version = names_[ready_list_.integer(12)];
+    row.version = name_of(ready_list_.integer(12));
     turn = ready_list_.integer(13);
     row.group = ready_list_.bytes(14);
     ++count;
@@ -60,7 +59,9 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
   if (!is_any) return Status::ok();
   ready_take_.bind(queue_id, claimed.back().row.priority, turn, claimed.back().row.run);
   STEPWELL_TRY(finish(ready_take_, "take runs from the queue of"));
-  STEPWELL_CHECK(file_.changed_row_count() == count, "the queue changed under the claim");
+  if (file_.changed_row_count() != count) {
+    return file_.fault("claim from the queue, which names runs that are missing, of", SQLITE_CORRUPT);
+  }
   std::vector<std::string> groups;
   size_t kept = before;
   for (size_t i = before; i < claimed.size(); ++i) {

@@ -66,9 +66,13 @@ Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& option
   file->lock_ = std::move(lock).value();
   STEPWELL_TRY(rescue_if_marked(path));
   STEPWELL_TRY(create_private(path));
-  STEPWELL_TRY(file->connect());
-  STEPWELL_TRY(file->configure());
-  return file;
+  Status status = file->connect();
+  if (status.is_ok()) status = file->configure();
+  if (status.is_ok()) return file;
+  // What failed may have been a sync of what was just written. A damaged file is no better for a copy.
+  const bool is_damaged = (sqlite3_errcode(file->connection_) & 0xFF) == SQLITE_CORRUPT;
+  if (status.kind() == StatusKind::kIo && !is_damaged) file->mark_failed();
+  return status;
 }
 
 SqliteFile::~SqliteFile() { sqlite3_close(connection_); }
@@ -91,10 +95,12 @@ Status SqliteFile::configure() {
   STEPWELL_TRY(check_identity(is_new));  // before anything is changed: it may be somebody else's file
   Result<SqliteStatement> journal = prepare(sql::kJournalMode);
   if (!journal) return journal.error();
-  const int outcome = journal->step();
+  int outcome = journal->step();
   if (outcome != SQLITE_ROW) return refusal(outcome);
   if (journal->bytes(0) != "wal") return refuse_open(path_, "SQLite refuses write-ahead logging there");
-  journal->reset();
+  // Only what follows the row commits the change; an error there would leave a rollback journal.
+  outcome = journal->step();
+  if (outcome != SQLITE_DONE) return refusal(outcome);
   STEPWELL_TRY(execute(options_.durability == Durability::kFull ? sql::kSynchronousFull : sql::kSynchronousNormal));
   STEPWELL_TRY(execute(sql::kSettings));
   sqlite3_wal_hook(
@@ -206,7 +212,8 @@ Status SqliteFile::fault(const char* doing, int outcome) const {
   return {StatusKind::kIo, code::kStoreIo,
           std::string("cannot ") + doing + " " + path_ + ": " +
               (connection_ == nullptr ? sqlite3_errstr(outcome) : sqlite3_errmsg(connection_)) + " (SQLite code " +
-              std::to_string(outcome) + "); nothing more is written until it is opened again"};
+              std::to_string(outcome) + "); nothing more is written until it is opened again" +
+              ((outcome & 0xFF) == SQLITE_FULL ? "; free space first, as much again as the file has" : "")};
 }
 
 // A kilobyte below SQLite's limit for a row leaves room for the other columns.

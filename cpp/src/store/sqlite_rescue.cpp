@@ -17,7 +17,8 @@ namespace {
 
 Status rescue_failed(const std::string& path, const std::string& reason) {
   return {StatusKind::kIo, code::kStoreIo,
-          "cannot open " + path + ": a disk error stopped its last engine, and the rescue copy failed: " + reason};
+          "cannot open " + path + ": a disk error stopped its last engine, and the rescue copy failed: " + reason +
+              "; it needs as much free space as the file has, then open again"};
 }
 
 Status sync_path(const std::string& path) {

@@ -90,6 +90,7 @@ Status SqliteRows::load_names() {
     const int64_t id = list->integer(0);
     const std::string& name = names_.emplace(id, list->bytes(1)).first->second;
     name_ids_.emplace(name, id);
+    name_id_last_ = std::max(name_id_last_, id);
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the names of", outcome);
 }
@@ -97,6 +98,8 @@ Status SqliteRows::load_names() {
 void SqliteRows::roll_back() {
   // SQLite has often rolled back by itself when we get here; then this is an error of no interest.
   (void)roll_back_.step();
+  // What was counted is undone, and nothing is written any more: it only matters that readers look.
+  message_count_ = std::max<int64_t>(message_count_, 1);
 }
 
 Status SqliteRows::finish(SqliteStatement& statement, const char* doing) {
@@ -109,11 +112,17 @@ Status SqliteRows::name_id(const std::string& name, int64_t& id) {
     id = known->second;
     return Status::ok();
   }
-  id = static_cast<int64_t>(names_.size()) + 1;
+  id = ++name_id_last_;
   STEPWELL_TRY(finish(name_insert_.bind(id, Text{name}), "write a name to"));
   name_ids_.emplace(name, id);
   names_.emplace(id, name);
   return Status::ok();
+}
+
+// NULL reads as 0: no version, so no name.
+std::string SqliteRows::name_of(int64_t id) const {
+  const auto found = names_.find(id);
+  return found == names_.end() ? std::string() : found->second;
 }
 
 bool SqliteRows::is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const {
@@ -444,12 +453,12 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   if (outcome == SQLITE_DONE) return Status::ok();
   if (!is_there) return file_.fault("read a run of", outcome);
   row.run = run;
-  row.queue = names_[row_by_run_.integer(0)];
+  row.queue = name_of(row_by_run_.integer(0));
   row.status = static_cast<RunStatus>(row_by_run_.integer(1));
   row.token = row_by_run_.integer(2);
   row.claims = row_by_run_.small_integer(3);
   row.event_count = row_by_run_.integer(4);
-  row.workflow = names_[row_by_run_.integer(5)];
+  row.workflow = name_of(row_by_run_.integer(5));
   row.key = row_by_run_.bytes(6);
   row.created_at = row_by_run_.integer(7);
   row.finished_at = row_by_run_.integer(8);
@@ -459,7 +468,7 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.deadline_at = row_by_run_.integer_or(12, -1);
   row.parent = row_by_run_.integer(13);
   row.parent_step = row_by_run_.bytes(14);
-  row.version = names_[row_by_run_.integer(15)];
+  row.version = name_of(row_by_run_.integer(15));
   row.wake_at = row_by_run_.integer_or(16, -1);
   row.group = row_by_run_.bytes(17);
   is_row_held_ = row_by_run_.integer(18) != 0;

@@ -13,7 +13,7 @@
 
 namespace stepwell::testing {
 
-class TestLoop final : public Loop {
+class TestLoop : public Loop {
  public:
   [[nodiscard]] int64_t now_ms() const override {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())

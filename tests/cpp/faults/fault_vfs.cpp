@@ -60,7 +60,7 @@ DiskImage::DiskImage(const DiskFiles& files) {
 }
 
 void DiskImage::apply(const DiskOp& op) {
-  if (op.kind == DiskOp::Kind::kCommitted) return;
+  if (op.kind == DiskOp::Kind::kCommitted || op.kind == DiskOp::Kind::kAnswered) return;
   File& file = files_[op.file];
   uint64_t unused = 0;
   switch (op.kind) {
@@ -184,7 +184,9 @@ int shim_check_lock(sqlite3_file*, int* is_locked) {
   return SQLITE_OK;
 }
 int shim_control(sqlite3_file* file, int what, void*) {
-  if (what == SQLITE_FCNTL_COMMIT_PHASETWO && shim(file).is_database) shim(file).disk->note_commit();
+  if (what == SQLITE_FCNTL_COMMIT_PHASETWO && shim(file).is_database) {
+    shim(file).disk->note(DiskOp::Kind::kCommitted);
+  }
   return SQLITE_NOTFOUND;
 }
 int shim_sector_bytes(sqlite3_file*) { return kPageBytes; }                  // as the unix VFS says
@@ -495,9 +497,9 @@ int64_t FaultDisk::bytes_of(int file) {
   return static_cast<int64_t>(files_[file].bytes.size());
 }
 
-void FaultDisk::note_commit() {
+void FaultDisk::note(DiskOp::Kind kind) {
   const std::lock_guard lock(mutex_);
-  record(DiskOp::Kind::kCommitted, 0);
+  record(kind, 0);
 }
 
 void FaultDisk::fill_random(char* out, int count) {

@@ -31,6 +31,7 @@ struct DiskOp {
     kRemove,     //
     kOther,      // a sync of something else, a folder for instance
     kCommitted,  // no change: SQLite has just finished a write transaction
+    kAnswered,   // no change: the store has just answered the calls of a group
   };
   Kind kind = Kind::kWrite;
   int file = 0;
@@ -107,6 +108,8 @@ class FaultDisk {
   bool wait_until_blocked();
   void release();
 
+  void note(DiskOp::Kind kind);
+
   // Only while nobody uses the disk.
   [[nodiscard]] const std::vector<DiskOp>& log() const { return log_; }
   [[nodiscard]] const DiskFiles& base() const { return base_; }
@@ -121,7 +124,6 @@ class FaultDisk {
   int remove(const char* path);
   bool exists(const char* path);
   int64_t bytes_of(int file);
-  void note_commit();
   void fill_random(char* out, int count);
   // fsync was called with a descriptor of a real file.
   int sync_descriptor(int descriptor);

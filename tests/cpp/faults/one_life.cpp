@@ -15,6 +15,19 @@ namespace stepwell::testing {
 
 namespace {
 
+// The store posts once for each group of calls that it has answered: from then on a power cut may not undo them.
+class AnswerLoop final : public TestLoop {
+ public:
+  explicit AnswerLoop(FaultDisk& disk) : disk_(disk) {}
+  void post(MoveFunction<void()> task) override {
+    disk_.note(DiskOp::Kind::kAnswered);
+    TestLoop::post(std::move(task));
+  }
+
+ private:
+  FaultDisk& disk_;
+};
+
 struct Answer {
   bool is_given = false;
   Status refusal;    // of the whole call
@@ -133,7 +146,7 @@ class Driver {
 
 OneLife live(FaultDisk& disk, const SqliteOptions& options, const SeededWork& work) {
   OneLife life;
-  TestLoop loop;
+  AnswerLoop loop(disk);
   auto opened = open_sqlite_store(loop, options);
   life.log_count_at_open = disk.log().size();
   life.op_count_at_open = disk.op_count();
@@ -146,9 +159,9 @@ OneLife live(FaultDisk& disk, const SqliteOptions& options, const SeededWork& wo
   return life;
 }
 
-size_t calls_in(size_t transaction_count, const SqliteOptions& options, const SeededWork& work) {
-  if (transaction_count == 0) return 0;
-  return std::min(work.calls().size(), 1 + (transaction_count - 1) * static_cast<size_t>(options.commit_batch_max));
+size_t calls_in(size_t group_count, const SqliteOptions& options, const SeededWork& work) {
+  if (group_count == 0) return 0;
+  return std::min(work.calls().size(), 1 + (group_count - 1) * static_cast<size_t>(options.commit_batch_max));
 }
 
 size_t transactions_in(const SqliteOptions& options, const SeededWork& work) {

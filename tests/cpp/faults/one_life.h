@@ -29,8 +29,8 @@ struct OneLife {
 
 OneLife live(FaultDisk& disk, const SqliteOptions& options, const SeededWork& work);
 
-// Calls done after so many write transactions: the first call is one of its own, then they go in groups.
-size_t calls_in(size_t transaction_count, const SqliteOptions& options, const SeededWork& work);
+// Calls in so many groups, each a transaction: the first call is one of its own, then they go together.
+size_t calls_in(size_t group_count, const SqliteOptions& options, const SeededWork& work);
 size_t transactions_in(const SqliteOptions& options, const SeededWork& work);
 
 // What SQLite's own check says of the file, through a connection of its own; "ok" when all is well.

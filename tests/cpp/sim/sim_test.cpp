@@ -12,6 +12,8 @@
 
 namespace {
 
+constexpr uint64_t kSeedsJudged = 200;  // about one late write a world
+
 uint64_t number_after(const char* text) { return std::strtoull(std::strchr(text, '=') + 1, nullptr, 10); }
 
 bool holds(uint64_t seed, stepwell::sim::WorldReport& total) {
@@ -21,6 +23,7 @@ bool holds(uint64_t seed, stepwell::sim::WorldReport& total) {
   total.pauses += report.pauses;
   total.requests += report.requests;
   total.steps += report.steps;
+  total.refused += report.refused;
   if (!report.violation.empty()) {
     std::printf("FAILED %s\n  repeat with: sim_test --seed=%" PRIu64 "\n", report.violation.c_str(), seed);
     return false;
@@ -56,8 +59,11 @@ int main(int argc, char** argv) {
   stepwell::sim::WorldReport total;
   uint64_t failed = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) failed += holds(seed, total) ? 0 : 1;
-  std::printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64
-              " requests, %" PRId64 " crashes, %" PRId64 " pauses, %" PRIu64 " failed\n",
-              count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, failed);
-  return failed == 0 ? 0 : 1;
+  std::printf(
+      "sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64 " requests, %" PRId64
+      " crashes, %" PRId64 " pauses, %" PRId64 " late writes refused, %" PRIu64 " failed\n",
+      count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, total.refused, failed);
+  const bool is_blind = count >= kSeedsJudged && total.refused == 0;
+  if (is_blind) std::printf("FAILED no owner came back after its lease: the fence was not tested\n");
+  return failed == 0 && !is_blind ? 0 : 1;
 }

@@ -210,5 +210,23 @@ TEST(Dispatcher, ALargePayloadFailsTheStepAndKeepsTheRun) {
   EXPECT_NE(world.items[1].payload.find("SW-E1203"), std::string::npos);
 }
 
+// Without the one timer it would wake with the next lease tick, ten seconds late.
+TEST(Dispatcher, ARunThatSleptBeforeTheEngineOpenedWakesInTime) {
+  World world(1);
+  Transition made;
+  made.run = 1;
+  made.create = std::make_unique<NewRun>();
+  made.create->workflow = "w";
+  made.create->queue = "q";
+  made.create->wake_at = world.loop.wall_ms() + 3'000;
+  ASSERT_TRUE(world.table->apply(std::move(made)).status.is_ok());
+  world.dispatcher.serve("q", 10);
+  world.run_for(2'900);
+  EXPECT_TRUE(world.items.empty());
+  world.run_for(200);
+  ASSERT_EQ(world.items.size(), 1U);
+  EXPECT_EQ(world.items[0].kind, ItemKind::kActivate);
+}
+
 }  // namespace
 }  // namespace stepwell::detail

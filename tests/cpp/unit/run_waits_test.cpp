@@ -209,5 +209,27 @@ TEST(RunWaits, ARunThatIsOverItsDeadlineFails) {
   EXPECT_EQ(over.commands.at(0).kind, CommandKind::kStopWorker);
 }
 
+// A number that a broken disk had changed threw on the loop thread, which ended the process.
+TEST(RunWaits, ADamagedHistoryPausesTheRun) {
+  for (const EventKind kind : {EventKind::kTimerSet, EventKind::kChildStarted}) {
+    for (const char* damaged : {"", "x1750000000000", "17500000000 ", "99999999999999999999999", "-3"}) {
+      RunHistory history = fresh();
+      Event event;
+      event.kind = kind;
+      event.step = "sleep";
+      event.payload = damaged;
+      history.events.push_back(event);
+      history.row.event_count = 1;
+      RunMachine machine(history, 1);
+      const Decision decision = machine.decide(input(InputKind::kTakenUp), 0);
+      ASSERT_TRUE(decision.park) << damaged;
+      EXPECT_TRUE(decision.park->is_paused);
+      ASSERT_EQ(decision.events.size(), 1U);
+      EXPECT_EQ(decision.events[0].kind, EventKind::kMismatch);
+      EXPECT_NE(decision.events[0].payload.find("SW-E1104"), std::string::npos) << decision.events[0].payload;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace stepwell
