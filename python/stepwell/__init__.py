@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell import llm
+    from stepwell._approval_case import ApprovalRequest, ApprovalStatus, AuditEntry, Decision
+    from stepwell._approval_inbox import Approval
+    from stepwell._approvals import approval, approval_blocking
     from stepwell._batch import Batch, BatchItem, BatchProgress
     from stepwell._engine import Engine
     from stepwell._errors import (
+        ApprovalRejected,
+        ApprovalTimeout,
         BusyError,
         ClosedError,
         ConflictError,
@@ -54,12 +59,19 @@ if TYPE_CHECKING:
     from stepwell.triage import triage
 
 _WHERE = {
+    "Approval": "_approval_inbox",
+    "ApprovalRejected": "_errors",
+    "ApprovalRequest": "_approval_case",
+    "ApprovalStatus": "_approval_case",
+    "ApprovalTimeout": "_errors",
+    "AuditEntry": "_approval_case",
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "ConflictError": "_errors",
+    "Decision": "_approval_case",
     "Engine": "_engine",
     "FencedError": "_errors",
     "InputError": "_errors",
@@ -77,6 +89,8 @@ _WHERE = {
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
+    "approval": "_approvals",
+    "approval_blocking": "_approvals",
     "child": "_waits",
     "child_blocking": "_waits",
     "first": "_waits",
@@ -101,12 +115,19 @@ _WHERE = {
 }
 
 __all__ = [
+    "Approval",
+    "ApprovalRejected",
+    "ApprovalRequest",
+    "ApprovalStatus",
+    "ApprovalTimeout",
+    "AuditEntry",
     "Batch",
     "BatchItem",
     "BatchProgress",
     "BusyError",
     "ClosedError",
     "ConflictError",
+    "Decision",
     "Engine",
     "FencedError",
     "InputError",
@@ -124,6 +145,8 @@ __all__ = [
     "WaitTimeout",
     "Workflow",
     "WorkflowError",
+    "approval",
+    "approval_blocking",
     "child",
     "child_blocking",
     "first",

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
+from stepwell._approval_inbox import ApprovalInbox
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
@@ -32,7 +33,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests):
+class Engine(PlainRequests, ApprovalInbox):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -98,6 +99,7 @@ class Engine(PlainRequests):
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
+        self._serve_approvals(flow)
 
     def _need(self, flow: Workflow[..., Any]) -> None:
         if flow.name not in self._served:
