@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WaitTimeout,
         WorkflowError,
     )
+    from stepwell._history import HistoryEntry, HistoryKind
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
@@ -74,6 +75,8 @@ _WHERE = {
     "Decision": "_approval_case",
     "Engine": "_engine",
     "FencedError": "_errors",
+    "HistoryEntry": "_history",
+    "HistoryKind": "_history",
     "InputError": "_errors",
     "LlmError": "_errors",
     "NotFoundError": "_errors",
@@ -130,6 +133,8 @@ __all__ = [
     "Decision",
     "Engine",
     "FencedError",
+    "HistoryEntry",
+    "HistoryKind",
     "InputError",
     "LlmError",
     "NotFoundError",

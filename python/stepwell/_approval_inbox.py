@@ -22,7 +22,7 @@ from stepwell._approval_case import (
 )
 from stepwell._errors import BusyError, ConflictError, InputError, NotFoundError, WaitTimeout, WorkflowError
 from stepwell._run import Run
-from stepwell._types import RunStatus, run_name
+from stepwell._types import RunStatus, run_name, run_number
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -323,7 +323,7 @@ class ApprovalInbox:
     def approval(self, approval: str | int) -> Approval:
         """Return one approval by its id ("r_1a2b3c") or its key (the newest with it). NotFoundError SW-E1005 without it."""
         flow = self._approval_flow()
-        run = approval if isinstance(approval, int) else _run_of(approval)
+        run = approval if isinstance(approval, int) else run_number(approval)
         rows = self._core.find(run=run, with_events=True) if run else []
         if not rows and isinstance(approval, str):
             for row in self._core.find(workflow=flow.name, count_max=SCAN_COUNT_MAX):
@@ -351,10 +351,3 @@ class ApprovalInbox:
 
             for each in (self._approval_flow(), escalation_flow, plain_escalation_flow):
                 self._need(each)
-
-
-def _run_of(name: str) -> int:
-    try:
-        return int(name.removeprefix("r_"), 16) if name.startswith("r_") else 0
-    except ValueError:
-        return 0

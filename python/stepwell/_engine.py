@@ -16,7 +16,7 @@ from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, duration_ms, run_name
+from stepwell._types import Duration, duration_ms, run_name, run_number
 from stepwell._workflow import Workflow
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from stepwell._batch import Batch
     from stepwell._dead_letters import DeadLetter, DeadLetters
+    from stepwell._history import HistoryEntry
 
 R = TypeVar("R")
 
@@ -267,13 +268,20 @@ class Engine(PlainRequests, ApprovalInbox):
         request = replay_request(flow, row, from_step, key, edit)
         return self._started(self._worker.flows[row[3]], self._core.start([request])[0])
 
+    def history(self, run: Run[Any] | int | str) -> list[HistoryEntry]:
+        """Return what a run (or its name) has recorded so far, in order. NotFoundError SW-E1005 when there is none."""
+        from stepwell._history import history_of
+
+        number = run._run if isinstance(run, Run) else run_number(run) if isinstance(run, str) else run  # noqa: SLF001
+        return history_of(self._row(number, with_events=True)[10])
+
     def counters(self) -> Mapping[str, int]:
         """Return what the core has counted since it was opened."""
         counters: Mapping[str, int] = self._core.counters()
         return counters
 
     def _row(self, run: int, *, with_events: bool = False) -> tuple[Any, ...]:
-        rows = self._core.find(run=run, with_events=with_events)
+        rows = self._core.find(run=run, with_events=with_events) if run > 0 else []
         if not rows:
             raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
         row: tuple[Any, ...] = rows[0]

@@ -63,12 +63,12 @@ async def broken_pager(request: sw.ApprovalRequest) -> None:
 
 
 # The options of the approvals below: what differs from test to test.
-@sw.workflow
+@sw.workflow(name="asks_people")
 async def asks(kind: str) -> Any:
     return await sw.approval("Refund?", **options[kind])
 
 
-@sw.workflow
+@sw.workflow(name="asks_people_plainly")
 def plain_asks(kind: str) -> Any:
     return sw.approval_blocking("Refund?", **options[kind])
 
