@@ -56,9 +56,11 @@ def decide(approval: sw.Approval, by: str, *, yes: bool, comment: str = "") -> N
 def main() -> None:
     """Start two refunds and answer for the people."""
     with sw.Engine("approvals.db") as engine:
-        small = {"id": "t-1", "customer": "Kim", "euros": 20, "text": "please send money"}
-        large = {"id": "t-2", "customer": "Lou", "euros": 900, "text": "never arrived"}
-        runs = [engine.start(refund, ticket, key=ticket["id"]) for ticket in (small, large)]
+        tickets: list[dict[str, Any]] = [
+            {"id": "t-1", "customer": "Kim", "euros": 20, "text": "please send money"},
+            {"id": "t-2", "customer": "Lou", "euros": 900, "text": "never arrived"},
+        ]
+        runs = [engine.start(refund, ticket, key=ticket["id"]) for ticket in tickets]
         while len(engine.approvals(pending=False)) < len(runs):
             time.sleep(0.01)
         decide(engine.approval("t-1"), "bob", yes=False, comment="no account of ours")

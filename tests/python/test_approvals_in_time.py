@@ -102,6 +102,10 @@ def test_failing_escalation_is_recorded_and_does_not_end_the_approval(engine: sw
     until(lambda: len(list(engine.dead_letters())) == 1)
     approval = only(engine)
     assert approval.audit()[1].detail.endswith("ConnectionError: the pager is down)")
+    (again,) = engine.dead_letters().replay()  # as any other dead letter
+    with pytest.raises(sw.RunFailed, match="the pager is down"):
+        again.result(20)
+    assert made == ["broken"] * 2
     approval.approve(by="ann")
     assert run.result(20)["approved"]
 
