@@ -15,6 +15,8 @@ from typing import Any
 from stepwell._schema import misfit
 
 REFUSED_COUNT_MAX = 100
+_SHAPE = {"id": str, "is_reject": bool, "by": str, "comment": str, "at": int, "hash": str}
+_AT_MS_MAX = 250_000_000_000_000
 
 
 class ApprovalStatus(enum.StrEnum):
@@ -143,6 +145,13 @@ class Case:
         self._expire()
         return None
 
+    def take_bytes(self, payload: bytes) -> None:
+        """Take a signal. What is no decision is dropped: no sender of anything may break the run."""
+        decision = json.loads(payload)
+        if isinstance(decision, dict) and all(isinstance(decision.get(name), kind) for name, kind in _SHAPE.items()):
+            decision["at"] = min(max(decision["at"], 0), _AT_MS_MAX)
+            self.take({"answer": None, **decision})
+
     def take(self, decision: dict[str, Any]) -> None:
         """Judge a decision: count it, or refuse it and say why in `refusals`."""
         deadline_at = self.asked["deadline_at"]
@@ -232,10 +241,10 @@ def case_of(row: tuple[Any, ...]) -> Case:
         if step.partition("#")[0] != DECISION_STEP:
             continue
         if kind == _EVENT_SUCCEEDED:
-            case.take(json.loads(payload))
+            case.take_bytes(payload)
         elif kind == _EVENT_FAILED:
             case.time_came()
     for topic, _, _, payload in row[_ROW_MESSAGES]:
         if topic == DECISION_TOPIC:
-            case.take(json.loads(payload))
+            case.take_bytes(payload)
     return case

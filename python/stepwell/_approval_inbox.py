@@ -212,7 +212,7 @@ class Approval:
         from stepwell._approvals import find
 
         kind = find(self._case.asked["type"]) if self._case.asked["type"] else None
-        if kind is None:
+        if not isinstance(kind, type):
             return ""
         try:
             _codec.decode(_codec.encode(answer), kind, "answer")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _QUESTION_CHARS_MAX = 10_000
 _ESCALATIONS_MAX = 100
+_WAIT_MS_MAX = 100 * 365 * 86_400_000
 
 
 class ApprovalOptions(TypedDict, total=False):
@@ -106,8 +107,8 @@ def approval_blocking(question: str, *, type: Any = Decision, **options: Unpack[
 
 
 def _request(activation: Activation, question: str, kind: Any, options: ApprovalOptions) -> tuple[Any, ...]:
-    asked_at = int(activation.note("asked at", time.time()) * 1000)
-    asked = ask(asked_at, question, kind, options)
+    # Not recorded here: the child's input, which only the first request makes, holds the time.
+    asked = ask(int(time.time() * 1000), question, kind, options)
     for flow in (approval_flow, *((escalation_flow, plain_escalation_flow) if asked["escalate"] else ())):
         activation.worker.need(flow)
     name = approval_flow.name
@@ -176,7 +177,7 @@ def _type(kind: Any) -> dict[str, Any]:
         schema = {} if _codec.is_plain(kind) and kind in (Any, object) else _codec.schema_of(kind)
     except Exception as error:
         raise _bad("answers of this type have no JSON form", repr(kind)) from error
-    return {"kind": "typed", "schema": schema, "type": reference(kind)}
+    return {"kind": "typed", "schema": schema, "type": reference(kind) if isinstance(kind, type) else ""}
 
 
 def _default(kind: Any, default: Any) -> Any:
@@ -210,6 +211,8 @@ def _people(options: ApprovalOptions) -> dict[str, Any]:
 def _times(asked_at: int, options: ApprovalOptions) -> dict[str, Any]:
     deadline = options.get("deadline")
     wait_ms = -1 if deadline is None else duration_ms(deadline, "deadline")
+    if wait_ms > _WAIT_MS_MAX:
+        raise _bad("the deadline is too far away", repr(deadline), "at most 100 years")
     escalate = options.get("escalate", ())
     if isinstance(escalate, Step):
         if wait_ms < 0:
@@ -220,8 +223,8 @@ def _times(asked_at: int, options: ApprovalOptions) -> dict[str, Any]:
     times: list[list[Any]] = []
     for after, step in escalate:
         after_ms = duration_ms(after, "escalate")
-        if 0 <= wait_ms <= after_ms:
-            raise _bad("an escalation would come after the deadline", repr(after), "an earlier time")
+        if 0 <= wait_ms <= after_ms or after_ms > _WAIT_MS_MAX:
+            raise _bad("an escalation would come too late", repr(after), "before the deadline, in 100 years at most")
         name = reference(step) if isinstance(step, Step) else ""
         if not name:
             raise _bad("not a step that can be found again", repr(step), "a @sw.step at the top level of a module")
@@ -256,7 +259,7 @@ async def approval_flow(asked: dict[str, Any]) -> dict[str, Any]:
     while case.end is None:
         _, is_decision, payload, _ = await activation.wait(DECISION_STEP, DECISION_TOPIC, case.next_due())
         if is_decision:
-            case.take(json.loads(payload))
+            case.take_bytes(payload)
         elif (index := case.time_came()) is not None:
             _escalate(activation, asked["escalate"][index], index)
     return case.end

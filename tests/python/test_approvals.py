@@ -31,6 +31,10 @@ def _nothing_made() -> None:
     made.clear()
 
 
+#: A decision as it is sent.
+WHOLE = {"id": "x", "is_reject": False, "answer": True, "by": "ann", "comment": "", "at": 1, "hash": ""}
+
+
 # -- asking and answering -----------------------------------------------------------------------------------------------
 
 
@@ -273,6 +277,16 @@ def test_of_many_at_once_exactly_as_many_win_as_are_wanted(engine: sw.Engine) ->
     assert sorted(run.result(20)["by"].split(", ")) == sorted(winners)
 
 
+@pytest.mark.parametrize("junk", [None, "yes", {"by": "ann"}, {**WHOLE, "at": "now"}, {**WHOLE, "is_reject": 1}])
+def test_signal_that_is_no_decision_is_dropped(engine: sw.Engine, junk: Any) -> None:
+    run = engine.start(asks, "plain")
+    approval = only(engine)
+    sw.Run(engine, engine._approval_flow(), approval._run, is_new=False).signal("decision", junk)
+    assert only(engine).status == "pending"
+    assert what(approval.approve(by="ann")) == ["asked", "approved"]
+    assert run.result(20)["by"] == "ann"
+
+
 def test_refused_attempts_are_bounded(engine: sw.Engine) -> None:
     engine.start(asks, "listed")
     approval = only(engine)
@@ -302,7 +316,8 @@ def test_refused_attempts_are_bounded(engine: sw.Engine) -> None:
         ({"default": {"queue": "x"}, "deadline": "1s", "type": Triage}, "default"),
         ({"type": threading.Lock}, "type"),
         ({"escalate": page_on_call}, "deadline"),
-        ({"escalate": [("2s", page_on_call)], "deadline": "1s"}, "deadline"),
+        ({"escalate": [("2s", page_on_call)], "deadline": "1s"}, "too late"),
+        ({"deadline": "99999999d"}, "deadline"),
         ({"escalate": [("1s", lambda request: None)]}, "step"),
         ({"escalate": [("1s", sw.step(lambda request: None))]}, "step"),
         ({"dead_line": "1s"}, "dead_line"),

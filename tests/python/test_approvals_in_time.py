@@ -200,6 +200,15 @@ def test_steps_before_the_question_are_not_made_again(tmp_path: Path) -> None:
     assert made == ["look it up", "pay"]
 
 
+def test_replay_from_the_question_asks_anew_with_times_of_its_own(engine: sw.Engine) -> None:
+    run = engine.start(asks, "long deadline")
+    with pytest.raises(sw.RunFailed, match="SW-E2020"):
+        run.result(20)
+    again = engine.replay(run, from_step="approval")
+    assert only(engine).approve(by="ann").status == "approved"
+    assert again.result(20)["by"] == "ann"
+
+
 @sw.workflow
 async def pays() -> list[str]:
     before = await make("look it up")
