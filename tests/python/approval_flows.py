@@ -84,6 +84,7 @@ options: dict[str, Any] = {
     "two triage": {"type": Triage, "quorum": 2, "approvers": ["ann", "bob"]},
     "deadline": {"deadline": "50ms"},
     "long deadline": {"deadline": "1300ms"},
+    "moment": {"deadline": "600ms", "default": False},
     "default no": {"deadline": "50ms", "default": False},
     "default triage": {"type": Triage, "deadline": "50ms", "default": Triage(queue="technical", urgency=2)},
     "pages": {"evidence": 7, "escalate": [("30ms", page_on_call), ("60ms", mail_the_head), ("1h", broken_pager)]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,33 @@ def test_decision_after_the_deadline_never_counts_also_if_nobody_was_there_to_se
         with pytest.raises(sw.RunFailed, match="SW-E2020"):
             run.result(20)
         assert what(engine.approval(approval.id)) == ["asked", "expired", "refused"]
+
+
+def test_at_the_very_moment_of_the_deadline_workflow_and_decider_hear_the_same(engine: sw.Engine) -> None:
+    runs = {run.id: run for run in engine.start_many(asks, ["moment"] * 60)}
+    heard: dict[str, bool] = {}
+    codes: set[str] = set()
+
+    def decide(approval: sw.Approval, offset_ms: int) -> None:
+        assert approval.deadline_at is not None
+        threading.Event().wait(approval.deadline_at.timestamp() - time.time() + offset_ms / 1000)
+        try:
+            heard[approval.asked_by] = approval.approve(by="ann").status == "approved"
+        except sw.ConflictError as error:
+            heard[approval.asked_by] = False
+            codes.add(error.code)
+
+    until(lambda: len(engine.approvals(pending=False)) == len(runs))
+    threads = [
+        threading.Thread(target=decide, args=(approval, index % 20 - 15))
+        for index, approval in enumerate(engine.approvals(pending=False))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {run_id: run.result(20)["approved"] for run_id, run in runs.items()} == heard
+    assert codes <= {"SW-E2022"}
 
 
 @both
