@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell import llm
+    from stepwell._approval_case import ApprovalRequest, ApprovalStatus, AuditEntry, Decision
+    from stepwell._approval_inbox import Approval
+    from stepwell._approvals import approval, approval_blocking
     from stepwell._batch import Batch, BatchItem, BatchProgress
     from stepwell._engine import Engine
     from stepwell._errors import (
+        ApprovalRejected,
+        ApprovalTimeout,
         BusyError,
         ClosedError,
         ConflictError,
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
+    from stepwell._history import HistoryEntry, HistoryKind
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
@@ -55,6 +61,12 @@ if TYPE_CHECKING:
     from stepwell.triage import triage
 
 _WHERE = {
+    "Approval": "_approval_inbox",
+    "ApprovalRejected": "_errors",
+    "ApprovalRequest": "_approval_case",
+    "ApprovalStatus": "_approval_case",
+    "ApprovalTimeout": "_errors",
+    "AuditEntry": "_approval_case",
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
@@ -63,8 +75,11 @@ _WHERE = {
     "Collect": "_queues",
     "ConflictError": "_errors",
     "Debounce": "_queues",
+    "Decision": "_approval_case",
     "Engine": "_engine",
     "FencedError": "_errors",
+    "HistoryEntry": "_history",
+    "HistoryKind": "_history",
     "InputError": "_errors",
     "LlmError": "_errors",
     "NotFoundError": "_errors",
@@ -84,6 +99,8 @@ _WHERE = {
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
+    "approval": "_approvals",
+    "approval_blocking": "_approvals",
     "child": "_waits",
     "child_blocking": "_waits",
     "first": "_waits",
@@ -108,6 +125,12 @@ _WHERE = {
 }
 
 __all__ = [
+    "Approval",
+    "ApprovalRejected",
+    "ApprovalRequest",
+    "ApprovalStatus",
+    "ApprovalTimeout",
+    "AuditEntry",
     "Batch",
     "BatchItem",
     "BatchProgress",
@@ -116,8 +139,11 @@ __all__ = [
     "Collect",
     "ConflictError",
     "Debounce",
+    "Decision",
     "Engine",
     "FencedError",
+    "HistoryEntry",
+    "HistoryKind",
     "InputError",
     "LlmError",
     "NotFoundError",
@@ -137,6 +163,8 @@ __all__ = [
     "WaitTimeout",
     "Workflow",
     "WorkflowError",
+    "approval",
+    "approval_blocking",
     "child",
     "child_blocking",
     "first",

@@ -1,4 +1,4 @@
-"""The command line: `stepwell triage`, `stepwell demo`, `stepwell explain`.
+"""The command line: `stepwell triage`, `demo`, `explain`, and what looks into a store: `runs`, `show`, `approvals`, ...
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run the same command to go on).
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepwell import _commands
 from stepwell._errors import InputError, LlmError, WorkflowError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="tell more about an error code, offline")
     explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
     commands.add_parser("version", help="print the version")
+    _commands.add_to(commands)
     return parser
 
 
@@ -99,6 +101,11 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def _store_command(args: argparse.Namespace) -> int:
+    print(getattr(_commands, args.command)(args))
+    return 0
+
+
 def _version(_: argparse.Namespace) -> int:
     from stepwell import __version__
 
@@ -110,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    command = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}.get(args.command or "")
+    own = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}
+    command = own.get(args.command, _store_command) if args.command else None
     if command is None:
         parser.print_help()
         return _EXIT_INPUT

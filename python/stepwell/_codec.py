@@ -97,6 +97,12 @@ def decode(payload: bytes, annotation: Any = Any, what: str = "value") -> Any:
         ) from None
 
 
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """Return the JSON schema of a type. Raises whatever pydantic does for a type that has none."""
+    schema: dict[str, Any] = _adapter(annotation).json_schema()
+    return schema
+
+
 def same_as_replayed(value: Any, payload: bytes, annotation: Any) -> Any:
     """Return what a replay would see, so that live and replayed code get the same kind of value."""
     return value if isinstance(value, _PLAIN) else decode(payload, annotation)

@@ -230,9 +230,10 @@ _CORE: dict[str, tuple[str, str, str]] = {
 
 def catalogue() -> dict[str, tuple[str, str, str]]:
     """Return all codes with title, cause and fix."""
+    from stepwell._approval_codes import CODES as APPROVALS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **CODES}
+    return {**_CORE, **APPROVALS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -10,13 +10,14 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
+from stepwell._approval_inbox import ApprovalInbox
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._queues import Limits, Queue
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, duration_ms, run_name
+from stepwell._types import Duration, duration_ms, run_name, run_number
 from stepwell._workflow import Workflow
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from stepwell._batch import Batch
     from stepwell._dead_letters import DeadLetter, DeadLetters
+    from stepwell._history import HistoryEntry
 
 R = TypeVar("R")
 
@@ -33,7 +35,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests):
+class Engine(PlainRequests, ApprovalInbox):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -99,6 +101,7 @@ class Engine(PlainRequests):
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
+        self._serve_approvals(flow)
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
         if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
@@ -271,13 +274,20 @@ class Engine(PlainRequests):
         request = replay_request(flow, row, from_step, key, edit)
         return self._started(self._worker.flows[row[3]], self._core.start([request])[0])
 
+    def history(self, run: Run[Any] | int | str) -> list[HistoryEntry]:
+        """Return what a run (or its name) has recorded so far, in order. NotFoundError SW-E1005 when there is none."""
+        from stepwell._history import history_of
+
+        number = run._run if isinstance(run, Run) else run_number(run) if isinstance(run, str) else run  # noqa: SLF001
+        return history_of(self._row(number, with_events=True)[10])
+
     def counters(self) -> Mapping[str, int]:
         """Return what the core has counted since it was opened."""
         counters: Mapping[str, int] = self._core.counters()
         return counters
 
     def _row(self, run: int, *, with_events: bool = False) -> tuple[Any, ...]:
-        rows = self._core.find(run=run, with_events=with_events)
+        rows = self._core.find(run=run, with_events=with_events) if run > 0 else []
         if not rows:
             raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
         row: tuple[Any, ...] = rows[0]

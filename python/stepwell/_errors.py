@@ -6,6 +6,8 @@
     |-- ConflictError                the key is taken by another payload, the file by another engine
     |-- BusyError                    a bounded queue is full; try again later
     |-- WaitTimeout (TimeoutError)   a wait ended; the run goes on
+    |   `-- ApprovalTimeout          nobody decided by the deadline, and there is no default
+    |-- ApprovalRejected             a question that was not of yes or no was rejected
     |-- ClosedError                  the engine is closed, or this is a forked child
     |-- StoreError                   disk trouble; nothing acknowledged is lost
     |-- FencedError                  another engine drives the run now
@@ -75,6 +77,14 @@ class BusyError(WorkflowError):
 
 class WaitTimeout(WorkflowError, TimeoutError):
     """A wait ended before the run did. The run goes on."""
+
+
+class ApprovalTimeout(WaitTimeout):
+    """Nobody decided by the approval's deadline, and it has no default. Raised inside the workflow."""
+
+
+class ApprovalRejected(WorkflowError):
+    """The people who were asked rejected a question that is not of yes or no. Raised inside the workflow."""
 
 
 class ClosedError(WorkflowError):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from stepwell._engine import Engine
+    from stepwell._history import HistoryEntry
     from stepwell._workflow import Workflow
 
 R = TypeVar("R")
@@ -68,6 +69,10 @@ class Run(Generic[R]):
         when the run has ended, BusyError SW-E1016 when it holds too many.
         """
         self._tell(f"signal:{name}", _codec.encode(value, f"signal {name!r}"), key)
+
+    def history(self) -> list[HistoryEntry]:
+        """Return what was recorded so far, in order."""
+        return self._engine.history(self)
 
     def pause(self) -> None:
         """Hold the run: it begins no further step, and what is under way is recorded first."""

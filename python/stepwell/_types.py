@@ -11,6 +11,7 @@ from datetime import timedelta
 from stepwell._errors import InputError
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_RUN_DIGITS = re.compile(r"[0-9a-f]{1,16}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 Duration = str | timedelta
@@ -124,3 +125,10 @@ class HttpAnswer:
 def run_name(run: int) -> str:
     """Return a run id as people see it."""
     return f"r_{run:x}"
+
+
+def run_number(name: str) -> int:
+    """Return the run id that `run_name` has made a name of; 0 for what is no such name."""
+    digits = name.removeprefix("r_")
+    number = int(digits, 16) if name.startswith("r_") and _RUN_DIGITS.fullmatch(digits) else 0
+    return number if number < 1 << 63 else 0

@@ -40,3 +40,21 @@ def test_results_have_the_functions_types() -> None:
             assert assert_type(await (await engine.astart(of_pool, "abcd")), float) == 2.0
 
         asyncio.run(main())
+
+
+@sw.workflow
+async def asks_people(text: str) -> list[bool]:
+    decision = assert_type(await sw.approval(text, deadline="1ms", default=True), sw.Decision)
+    return [decision.approved, assert_type(await sw.approval(text, type=bool, deadline="1ms", default=False), bool)]
+
+
+@sw.workflow
+def asks_people_plainly(text: str) -> list[bool]:
+    decision = assert_type(sw.approval_blocking(text, deadline="1ms", default=True), sw.Decision)
+    return [decision.approved, assert_type(sw.approval_blocking(text, type=bool, deadline="1ms", default=False), bool)]
+
+
+def test_answers_of_people_have_the_type_that_was_asked_for() -> None:
+    with sw.Engine() as engine:
+        assert engine.start(asks_people, "?").result() == [True, False]
+        assert engine.start(asks_people_plainly, "?").result() == [True, False]

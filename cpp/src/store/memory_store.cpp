@@ -131,10 +131,9 @@ CommitAnswer MemoryTable::deliver(Message message) {
     answer.is_known = !entry.message_keys.emplace(message.topic, message.key).second;
   }
   if (!answer.status.is_ok() || answer.is_known) return answer;
-  const bool wakes =
-      row.status == RunStatus::kWaiting || (row.status == RunStatus::kPaused && detail::ends_a_pause(message.topic));
+  const bool is_woken = detail::wakes(row.status, row.token, message.topic);
   waiting.push_back(std::move(message));
-  if (wakes) {
+  if (is_woken) {
     leave(entry);
     enqueue(entry);
   } else if (row.status == RunStatus::kRunning) {

@@ -86,6 +86,11 @@ TakenIn take_in(const NewRun& asked, const RunRow& row, int64_t count) {
 
 bool ends_a_pause(const std::string& topic) { return topic == "resume" || topic == "cancel"; }
 
+bool wakes(RunStatus status, LeaseToken token, const std::string& topic) {
+  if (status == RunStatus::kPaused) return ends_a_pause(topic);
+  return status == RunStatus::kWaiting && (token != 0 || topic == "cancel");
+}
+
 Status store_closed() { return {StatusKind::kClosed, code::kClosed, "the store is closed"}; }
 
 Status store_busy(size_t waiting_max) {

@@ -13,10 +13,6 @@ namespace {
 using Text = SqliteStatement::Text;
 using TextOrNull = SqliteStatement::TextOrNull;
 using IntegerOrNull = SqliteStatement::IntegerOrNull;
-
-bool wakes(RunStatus status, const std::string& topic) {
-  return status == RunStatus::kWaiting || (status == RunStatus::kPaused && ends_a_pause(topic));
-}
 }  // namespace
 
 Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
@@ -200,7 +196,7 @@ Status SqliteRows::deliver(const Message& message, CommitAnswer& answer) {
                        message.payload);
   STEPWELL_TRY(finish(message_insert_, "record a message in"));
   message_count_ += file_.changed_row_count();
-  return wakes(standing.fence.status, message.topic) ? wake(message.to, standing) : Status::ok();
+  return wakes(standing.fence.status, standing.fence.token, message.topic) ? wake(message.to, standing) : Status::ok();
 }
 
 Status SqliteRows::wake(RunId run, const Standing& standing) {

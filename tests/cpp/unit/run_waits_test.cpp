@@ -156,6 +156,25 @@ TEST(RunWaits, AnAnswerThatTheWorkerHasNotSeenKeepsTheRunInMemory) {
 }
 
 // A pause was taken when it was heard, and a crash before the run came to rest forgot it.
+// A timer that lost a race of `first` came back from the history as a step under way: the run stayed in memory.
+TEST(RunWaits, AWaitThatNobodyCameBackToDoesNotKeepTheRunInMemory) {
+  RunHistory history = fresh();
+  {
+    RunMachine machine(history, 1);
+    keep(history, machine.decide(wait("first/nap", "", kNow + 90'000), 0));
+    keep(history, machine.decide(wait("first/answer", "signal:a"), 0));
+    keep(history, machine.decide(told(message(1, "signal:a")), 0));
+    Input drop = input(InputKind::kWaitDropped, "first/nap");
+    keep(history, machine.decide(std::move(drop), 0));
+  }
+  RunMachine machine(history, 1);
+  (void)machine.decide(wait("again", "signal:b"), 0);
+  const Decision parked = machine.decide(park(1), 0);
+  ASSERT_TRUE(parked.status.is_ok()) << parked.status.to_string();
+  ASSERT_TRUE(parked.park);
+  EXPECT_EQ(parked.park->wake_at, -1);
+}
+
 TEST(RunWaits, APauseIsTakenOnlyWhenTheRunIsLaidAside) {
   RunMachine machine(fresh(), 1);
   const Decision heard = machine.decide(told(message(1, "pause")), 0);
