@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         WaitTimeout,
         WorkflowError,
     )
-    from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._history import HistoryEntry, HistoryKind
+    from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (

@@ -237,7 +237,7 @@ _ROW_INPUT, _ROW_EVENTS, _ROW_MESSAGES = 6, 10, 14
 def case_of(row: tuple[Any, ...]) -> Case:
     """Return the case of an approval's row, found with its events: what its run has taken, then what it will take."""
     case = Case(json.loads(row[_ROW_INPUT]))
-    for kind, _, step, payload, _ in row[_ROW_EVENTS] or ():
+    for kind, _, step, payload, *_ in row[_ROW_EVENTS] or ():
         if step.partition("#")[0] != DECISION_STEP:
             continue
         if kind == _EVENT_SUCCEEDED:

@@ -110,7 +110,7 @@ def _request(activation: Activation, question: str, kind: Any, options: Approval
     # Not recorded here: the child's input, which only the first request makes, holds the time.
     asked = ask(int(time.time() * 1000), question, kind, options)
     for flow in (approval_flow, *((escalation_flow, plain_escalation_flow) if asked["escalate"] else ())):
-        activation.worker.need(flow)
+        activation.worker.need(flow, None)
     name = approval_flow.name
     return (name, name, "", 0, _codec.encode(asked, "approval"))
 

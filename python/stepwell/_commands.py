@@ -149,7 +149,8 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
     kind = "undone" if entry.is_undo and entry.kind == "succeeded" else str(entry.kind)
     attempt = f"attempt {entry.attempt}" if entry.attempt > 1 or entry.kind == "attempt failed" else ""
     what = _why(entry.error) if entry.error else _text(entry.value)
-    return (f"  {entry.at:%H:%M:%S.%f}"[:-3], kind, printable(entry.name), attempt, what)
+    took = "" if not entry.took else f"{entry.took.total_seconds():.3f} s"
+    return (f"  {entry.at:%H:%M:%S.%f}"[:-3], kind, printable(entry.name), attempt, took, what)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------------

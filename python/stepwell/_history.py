@@ -6,7 +6,7 @@ import enum
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stepwell import _codec
@@ -44,20 +44,34 @@ class HistoryEntry:
     kind: HistoryKind
     #: From 1.
     attempt: int
+    #: When it was recorded: the attempt had ended.
     at: datetime
     value: Any = None
     #: Type, message and traceback of what went wrong.
     error: dict[str, Any] | None = None
     #: Whether it undoes what a step did (see `undo` of sw.step).
     is_undo: bool = False
+    #: How long the attempt took, and how long it had waited before, for a thread, a retry or a place. None: unknown.
+    took: timedelta | None = None
+    waited: timedelta | None = None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the attempt began."""
+        return None if self.took is None else self.at - self.took
+
+    @property
+    def queued_at(self) -> datetime | None:
+        """When the attempt was asked for."""
+        return None if self.started_at is None or self.waited is None else self.started_at - self.waited
 
 
-def history_of(events: list[tuple[int, int, str, bytes, int]] | None) -> list[HistoryEntry]:
+def history_of(events: list[tuple[int, int, str, bytes, int, int, int]] | None) -> list[HistoryEntry]:
     """Return the events of a row, found with them, in the order in which they were recorded."""
     return [_entry(*event) for event in events or ()]
 
 
-def _entry(kind: int, attempt: int, name: str, payload: bytes, at: int) -> HistoryEntry:
+def _entry(kind: int, attempt: int, name: str, payload: bytes, at: int, took_ms: int, waited_ms: int) -> HistoryEntry:
     what = _KINDS[kind]
     value: Any = None
     error: dict[str, Any] | None = None
@@ -69,7 +83,21 @@ def _entry(kind: int, attempt: int, name: str, payload: bytes, at: int) -> Histo
         value = run_name(int(payload))
     else:
         error = _codec.decode_error(payload)
-    return HistoryEntry(name, what, attempt, _moment(at), value, error, _UNDO.match(name) is not None)
+    return HistoryEntry(
+        name,
+        what,
+        attempt,
+        _moment(at),
+        value,
+        error,
+        is_undo=_UNDO.match(name) is not None,
+        took=_span(took_ms),
+        waited=_span(waited_ms),
+    )
+
+
+def _span(ms: int) -> timedelta | None:
+    return None if ms < 0 else timedelta(milliseconds=ms)
 
 
 def _moment(ms: int) -> datetime:

@@ -100,7 +100,14 @@ def waiting_arm(kind: str, count: int) -> Callable[[Bench], Measures]:
     return measure
 
 
-WAITING = {"backlog": 1_000_000, "timers": 100_000, "signal": 500, "parked": 1_000_000, "recovery": 100_000, "keys": 100_000}
+WAITING = {
+    "backlog": 1_000_000,
+    "timers": 100_000,
+    "signal": 500,
+    "parked": 1_000_000,
+    "recovery": 100_000,
+    "keys": 100_000,
+}
 for kind, waiting_count in WAITING.items():
     arm(f"stepwell.{kind}")(waiting_arm(kind, waiting_count))
 

@@ -78,6 +78,10 @@ def test_history_of_a_saga_tells_what_was_done_and_undone_in_order(engine: sw.En
     assert (shipped.value, shipped.error["type"], shipped.error["message"]) == (None, "ValueError", "no plane for 12A")
     assert "Traceback" in shipped.error["traceback"]
     assert [entry.at for entry in history] == sorted(entry.at for entry in history)
+    for entry in history:
+        assert entry.queued_at is not None
+        assert entry.started_at is not None
+        assert entry.queued_at <= entry.started_at <= entry.at
     assert all(entry.at.tzinfo is not None for entry in history)
 
 

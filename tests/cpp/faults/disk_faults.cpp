@@ -160,7 +160,9 @@ class DiskFaults {
     const auto batch = static_cast<size_t>(plan_.options.commit_batch_max);
     return std::min(acked_count + (acked_count == 0 ? 1 : batch), work.calls().size());
   }
-  [[nodiscard]] bool is_older(uint64_t digest) const { return std::find(older_.begin(), older_.end(), digest) != older_.end(); }
+  [[nodiscard]] bool is_older(uint64_t digest) const {
+    return std::find(older_.begin(), older_.end(), digest) != older_.end();
+  }
 
   std::string refuse(const std::string& what) {
     verdict_ = Verdict::kKept;
