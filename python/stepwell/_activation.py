@@ -242,9 +242,11 @@ class Activation:
         self.decide(step, value)
         return value
 
-    def decide(self, step: str, value: Any) -> None:
-        """Record what was decided, under an identity that is known; see `note`."""
-        report = (STEP_SUCCEEDED, self.run, self.token, step, 1, _codec.encode(value), 0, 0)
+    def decide(self, step: str, value: Any, *sent: tuple[Any, ...]) -> None:
+        """Record what was decided, under an identity that is known, and what begins with it; see `note`."""
+        report: tuple[Any, ...] = (STEP_SUCCEEDED, self.run, self.token, step, 1, _codec.encode(value), 0, 0)
+        if sent:
+            report = (*report, sent)
         if self.flow.is_async:
             self.worker.report_soon(report)
         else:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from stepwell import _codec
-from stepwell._activation import CHILD, STEP_SUCCEEDED, step_failed
+from stepwell._activation import CHILD, step_failed
 from stepwell._approval_case import (
     DECISION_STEP,
     DECISION_TOPIC,
@@ -279,9 +279,7 @@ def _escalate(activation: Activation, escalation: list[Any], index: int) -> None
     flow = escalation_flow if is_async else plain_escalation_flow
     value = {"approval": activation.run, "step": name}
     request = start_request(flow, value, escalation_key(activation.run, index))[1:]
-    payload = _codec.encode(name)
-    creation = (*request, 0, -1, -1, "")
-    activation.worker.report_soon((STEP_SUCCEEDED, activation.run, activation.token, step, 1, payload, (creation,)))
+    activation.decide(step, name, (*request, 0, -1, -1, ""))
 
 
 @workflow(name="stepwell.escalation")

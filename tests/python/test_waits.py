@@ -106,7 +106,7 @@ def test_signal_timeout_gives_the_default(engine: sw.Engine, flow: Any) -> None:
 
 def test_signal_that_comes_early_is_kept_across_processes(tmp_path: Path) -> None:
     with sw.Engine(tmp_path / "s.db") as engine:
-        run = engine.start(asks, "1h", key="k", delay="1h")
+        run = engine.start(asks, "1h", key="k", delay="1s")
         assert run.status() == sw.RunStatus.WAITING
         run.signal("answer", {"early": 1})
     with sw.Engine(tmp_path / "s.db") as engine:

@@ -429,18 +429,6 @@ TEST_P(StoreContract, ClaimsByPriorityThenByAge) {
   EXPECT_EQ(asks_->load(1).value().row.priority, 5);
 }
 
-// A signal to a run that was to begin an hour later made it begin at once.
-TEST_P(StoreContract, AMessageDoesNotBeginARunBeforeItsTime) {
-  Transition later = creation(1);
-  later.create->wake_at = 20'000;
-  expect_ok(asks_->commit(batch(std::move(later))));
-  expect_ok(asks_->commit(batch(telling(message_to(1, 5, "signal:go", "p")))));
-  EXPECT_TRUE(asks_->claim(5).empty());
-  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kWaiting);
-  EXPECT_EQ(asks_->due(20'000).queued_count, 1);
-  EXPECT_EQ(asks_->claim(5).at(0).messages.size(), 1U);
-}
-
 TEST_P(StoreContract, ALaterRunIsNotClaimedBeforeItsTime) {
   Transition later = creation(1);
   later.create->wake_at = 20'000;

@@ -224,6 +224,18 @@ TEST_P(StoreQueues, AShrunkenLimitHoldsForRunsThatStoodInLine) {
   EXPECT_EQ(claim(10), Runs{2});
 }
 
+// A signal to a run that was to begin an hour later made it begin at once.
+TEST_P(StoreQueues, AMessageDoesNotBeginARunBeforeItsTime) {
+  Transition later = creation(1);
+  later.create->wake_at = 20'000;
+  create(std::move(later));
+  create(telling(message_to(1, 5, "signal:go", "p")));
+  EXPECT_TRUE(asks_->claim(5).empty());
+  EXPECT_EQ(asks_->load(1).value().row.status, RunStatus::kWaiting);
+  EXPECT_EQ(asks_->due(20'000).queued_count, 1);
+  EXPECT_EQ(asks_->claim(5).at(0).messages.size(), 1U);
+}
+
 TEST_P(StoreQueues, DebouncedStartsKeepTheLastInputAndAreNotPutOffForEver) {
   Collapse collapse{CollapseKind::kDebounce, "doc-7", 10'000, 0};
   create(collapsing(1, collapse, "[1]", 5'000));  // made at 1'001
