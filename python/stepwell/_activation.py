@@ -128,7 +128,7 @@ class Activation:
             if self.is_pausing:
                 await self._rest()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, step, name, attempt) as context:
                     if step.timeout_s is None:
                         value = await step.fn(*args, **kwargs)
                     else:
@@ -150,7 +150,7 @@ class Activation:
             if self.is_pausing:
                 self._rest_blocking()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, step, name, attempt) as context:
                     value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
                 report = self._succeeded(step, name, attempt, value, context)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
@@ -316,7 +316,8 @@ class Activation:
         try:
             item = self.worker.core.record(report)
         except (FencedError, ClosedError) as error:
-            item = (_STOP, self.run, _codec.encode_error(error))
+            # An engine that a test has cut off ends as a crash does: no handler of the user's may see it.
+            item = (_STOP, self.run, b"" if self.worker.is_cut else _codec.encode_error(error))
         if item[0] == _STEP_ANSWER:
             return (True, item[3], item[4], item[5])
         if item[0] == _STOP:

@@ -41,6 +41,9 @@ class Engine(PlainRequests):
     HTTP calls are in flight to one host at once; further ones wait their turn.
     """
 
+    #: What `stepwell.testing.Engine` asks of the core.
+    _test_world: tuple[int, int, bool, int, int, int] | None = None
+
     def __init__(
         self,
         path: str | Path | None = None,
@@ -67,6 +70,7 @@ class Engine(PlainRequests):
             proxy=proxy,
             no_proxy=no_proxy,
             calls_per_host_max=calls_per_host,
+            test_world=self._test_world,
         )
         self._worker = Worker(self._core)
         self._worker.need = self._need
@@ -128,7 +132,7 @@ class Engine(PlainRequests):
         Options: `key`, `delay`, `timeout`, `priority` (see StartOptions).
         """
         self._need(flow)
-        answer = self._core.start([options_request(flow, value, options)])[0]
+        answer = self._core.start([options_request(flow, value, options, self._worker.time())])[0]
         return self._started(flow, answer)
 
     @overload
@@ -154,7 +158,7 @@ class Engine(PlainRequests):
         """Start a run without blocking the caller's event loop."""
         self._need(flow)
         ticket, future = self._caller().future()
-        self._core.start_async([options_request(flow, value, options)], ticket)
+        self._core.start_async([options_request(flow, value, options, self._worker.time())], ticket)
         answers = await future
         return self._started(flow, answers[0])
 

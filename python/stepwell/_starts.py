@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepwell import _codec
@@ -50,8 +49,8 @@ def start_request(
     return (ticket, flow.name, queue or flow.name, key, fingerprint_of(canonical), payload)
 
 
-def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions) -> tuple[Any, ...]:
-    """Return a start with its options in the core's form; the plainest one has no tail."""
+def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions, now: float) -> tuple[Any, ...]:
+    """Return a start with its options in the core's form; the plainest one has no tail. `now`: the engine's time."""
     plain = start_request(flow, value, options.get("key"))
     delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
     if delay is None and timeout is None and priority == 0 and not flow.version:
@@ -60,7 +59,7 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
         raise InputError(
             "SW-E1018", "priority is out of range", got=priority, expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}"
         )
-    now = int(time.time() * 1000)
-    wake_at = -1 if delay is None else now + duration_ms(delay, "delay")
-    deadline_at = -1 if timeout is None else now + duration_ms(timeout, "timeout")
+    now_ms = int(now * 1000)
+    wake_at = -1 if delay is None else now_ms + duration_ms(delay, "delay")
+    deadline_at = -1 if timeout is None else now_ms + duration_ms(timeout, "timeout")
     return (*plain, priority, wake_at, deadline_at, flow.version)
