@@ -242,6 +242,10 @@ class Worker:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
+    def pool_threads(self) -> list[threading.Thread]:
+        """Return the threads of plain workflows."""
+        return list(self._pool.threads)
+
     def cut(self) -> None:
         """Play a crash: user code gets no further, and no handler of its own but `finally` hears of it. Close afterwards."""
         self.is_cut = True
@@ -276,22 +280,22 @@ class _Pool:
         self._worker = worker
         self._line: deque[Activation | None] = deque()
         self._ready = threading.Semaphore(0)
-        self._threads: list[threading.Thread] = []
+        self.threads: list[threading.Thread] = []
         self._idle_count = 0
 
     def submit(self, activations: list[Activation]) -> None:
         """Put activations in line and see that somebody works on them."""
         self._line.extend(activations)
-        if self._idle_count == 0 and len(self._threads) < _POOL_THREADS_MAX:
-            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
+        if self._idle_count == 0 and len(self.threads) < _POOL_THREADS_MAX:
+            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self.threads)}", daemon=True)
+            self.threads.append(thread)
             thread.start()
         self._ready.release()
 
     def stop(self) -> None:
         """Let the threads end once the line is empty."""
-        self._line.extend([None] * len(self._threads))
-        self._ready.release(max(1, len(self._threads)))
+        self._line.extend([None] * len(self.threads))
+        self._ready.release(max(1, len(self.threads)))
 
     def _serve(self) -> None:
         held: list[tuple[Any, ...]] = []
