@@ -65,7 +65,17 @@ class Clock:
 
     def time(self) -> float:
         """Return the same in seconds since 1970."""
-        return time.time() + self._core.for_test_ahead_ms() / 1000  # type: ignore[no-any-return]
+        return time.time() + self.ahead_ms / 1000
+
+    @property
+    def ahead_ms(self) -> int:
+        """The engine's time minus the machine's."""
+        return self._core.for_test_ahead_ms()  # type: ignore[no-any-return]
+
+    @property
+    def commit_count(self) -> int:
+        """How many transitions the engine has committed."""
+        return self._view().commit_count
 
     def advance(self, by: Duration) -> None:
         """Move the time forward by "3d", "90s" or a timedelta; runs whose time comes on the way are run at their time.
@@ -133,7 +143,10 @@ class Clock:
             if view.is_cut:
                 raise Cut
             if view.next_in_ms != 0 and self._is_at_rest(view):
-                return view
+                # User code may have handed something in between the view and the look at it.
+                again = self._view()
+                if again.is_idle and again.activity == view.activity:
+                    return again
             if time.monotonic() > end:
                 raise WaitTimeout(
                     "SW-E1401",

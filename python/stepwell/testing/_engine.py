@@ -58,6 +58,7 @@ class Engine(RealEngine):
         self.faults = faults
         self.journal = journal
         self._runs_met: dict[int, int] = {}
+        self._cut_lock = threading.Lock()
         slow, busy = (round(100 * faults.slow_commit), round(100 * faults.busy)) if faults else (0, 0)
         self._test_world = (_ahead_ms, *_cut, faults.seed if faults else 1, slow, busy)
         super().__init__(path, durability=durability, lease="36500d")
@@ -96,18 +97,20 @@ class Engine(RealEngine):
 
     def cut(self) -> None:
         """End as a killed process would: nothing more is written, user code gets no further. The file can be opened again."""
-        with self._lock:
+        with self._cut_lock:  # the clock's thread may be at it
             if self._is_closed:
                 return
-        self._worker.cut()
-        self.close(0.0)
-        for thread in self._worker.pool_threads():
-            if thread is not threading.current_thread():
-                thread.join(5)
+            self._worker.cut()
+            super().close(0.0)
+            for thread in self._worker.pool_threads():
+                if thread is not threading.current_thread():
+                    thread.join(5)
+        self.clock.stop()
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the engine, and stop its clock."""
-        super().close(timeout)
+        with self._cut_lock:
+            super().close(timeout)
         self.clock.stop()
 
     def __exit__(

@@ -35,6 +35,11 @@ class Effect:
     in_body: bool
     life: int
 
+    @property
+    def label(self) -> str:
+        """What it is counted as."""
+        return self.name if self.detail is None else f"{self.name} {self.detail!r}"
+
 
 class Journal:
     """The outside world of a test: let your fakes note what they are asked to do, and count it afterwards.
@@ -68,12 +73,12 @@ class Journal:
                     if (effect.name, effect.key) in seen:
                         continue
                     seen.add((effect.name, effect.key))
-                counts[effect.name if effect.detail is None else f"{effect.name} {effect.detail!r}"] += 1
+                counts[effect.label] += 1
         return counts
 
     def count(self, effect: str) -> int:
         """Return how often an effect happened, whatever its detail."""
-        return sum(count for name, count in self.counts().items() if name.split(" ", 1)[0] == effect)
+        return sum(count for name, count in self.counts().items() if name == effect or name.startswith(f"{effect} "))
 
     def clear(self) -> None:
         """Forget everything."""
