@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--folder", default="stepwell-demo", help="where results and report go (default: stepwell-demo)")
     replay = commands.add_parser("replay", help="run recorded histories against the present code; nothing is executed")
     replay.add_argument("store", metavar="STORE", help="the store's file; not in use by an engine (a copy is fine)")
-    replay.add_argument("-m", dest="modules", metavar="MODULE", action="append", required=True, help="where workflows are")
+    replay.add_argument(
+        "-m", dest="modules", metavar="MODULE", action="append", required=True, help="where workflows are"
+    )
     replay.add_argument("--last", type=int, default=1_000, metavar="N", help="the newest N runs (default: 1000)")
     replay.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
     replay.add_argument("--strict", action="store_true", help="fail, too, when an ended run would have another result")

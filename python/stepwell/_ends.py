@@ -30,7 +30,9 @@ def succeeded(activation: Activation, value: Any) -> Report:
 def mismatch_error(activation: Activation, unasked: list[str], new: Iterable[str] = ()) -> dict[str, Any]:
     """Return the error that shows what was recorded, what of it the code asked for, and what it asked for besides (`new`)."""
     recorded = sorted(activation.history or ())
-    shown = [f"  {'recorded, not asked for' if step in unasked else 'recorded, asked for':<24} {step}" for step in recorded]
+    shown = [
+        f"  {'recorded, not asked for' if step in unasked else 'recorded, asked for':<24} {step}" for step in recorded
+    ]
     shown += [f"  {'asked, not recorded':<24} {step}" for step in new]
     return {
         "code": "SW-E2008",

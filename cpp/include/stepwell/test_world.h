@@ -24,15 +24,15 @@ struct TestWorld {
 
 // What stands still and what does not, at one moment on the loop thread.
 struct TestView {
-  int64_t activity = 0;       // grows whenever anything enters or leaves the engine
-  bool is_idle = false;       // nothing is on its way to or from the store, a peer or the host
-  bool is_cut = false;        // see TestWorld::cut_at
-  bool is_awaited = false;    // somebody waits for the end of a run
-  int64_t active_count = 0;   // runs whose activation the host has
-  int64_t asking_count = 0;   // threads of the host that wait in Runtime::record
-  int64_t commit_count = 0;   // transitions committed, the lost one included
-  WallMs wall_ms = 0;         // the engine's time
-  int64_t next_in_ms = -1;    // until the next timer: a waiting run, a retry; -1: none
+  int64_t activity = 0;      // grows whenever anything enters or leaves the engine
+  bool is_idle = false;      // nothing is on its way to or from the store, a peer or the host
+  bool is_cut = false;       // see TestWorld::cut_at
+  bool is_awaited = false;   // somebody waits for the end of a run
+  int64_t active_count = 0;  // runs whose activation the host has
+  int64_t asking_count = 0;  // threads of the host that wait in Runtime::record
+  int64_t commit_count = 0;  // transitions committed, the lost one included
+  WallMs wall_ms = 0;        // the engine's time
+  int64_t next_in_ms = -1;   // until the next timer: a waiting run, a retry; -1: none
 };
 
 }  // namespace stepwell

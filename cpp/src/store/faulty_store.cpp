@@ -16,9 +16,7 @@ FaultyStore::FaultyStore(Loop& loop, std::unique_ptr<Store> inner, const TestWor
 
 FaultyStore::~FaultyStore() { *is_alive_ = false; }
 
-bool FaultyStore::chance(int32_t percent) {
-  return percent > 0 && detail::random_up_to(random_state_, 99) < percent;
-}
+bool FaultyStore::chance(int32_t percent) { return percent > 0 && detail::random_up_to(random_state_, 99) < percent; }
 
 void FaultyStore::pass(Operation operation) {
   if (is_cut_) return;
@@ -77,19 +75,20 @@ void FaultyStore::commit(std::vector<Transition> transitions, CommitDone done) {
       if (!transitions.empty()) inner_->commit(std::move(transitions), [](const std::vector<CommitAnswer>&) {});
       return;
     }
-    inner_->commit(std::move(transitions),
-                   closing<std::vector<CommitAnswer>>([is_refused = std::move(is_refused), done = std::move(done)](
-                                                          std::vector<CommitAnswer> taken) mutable {
-                     std::vector<CommitAnswer> answers(is_refused.size());
-                     for (size_t i = 0, next = 0; i < answers.size(); ++i) {
-                       if (is_refused[i]) {
-                         answers[i].status = Status(StatusKind::kBusy, code::kBusy, "busy, as the test's faults want it");
-                       } else {
-                         answers[i] = std::move(taken[next++]);
-                       }
-                     }
-                     done(std::move(answers));
-                   }));
+    inner_->commit(
+        std::move(transitions),
+        closing<std::vector<CommitAnswer>>(
+            [is_refused = std::move(is_refused), done = std::move(done)](std::vector<CommitAnswer> taken) mutable {
+              std::vector<CommitAnswer> answers(is_refused.size());
+              for (size_t i = 0, next = 0; i < answers.size(); ++i) {
+                if (is_refused[i]) {
+                  answers[i].status = Status(StatusKind::kBusy, code::kBusy, "busy, as the test's faults want it");
+                } else {
+                  answers[i] = std::move(taken[next++]);
+                }
+              }
+              done(std::move(answers));
+            }));
   });
 }
 

@@ -37,7 +37,7 @@ class View(NamedTuple):
     next_in_ms: int
 
 
-class Cut(Exception):  # noqa: N818 - not an error: the crash that was asked for
+class Cut(Exception):
     """The engine was cut off from its store."""
 
 

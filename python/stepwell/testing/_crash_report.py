@@ -72,7 +72,9 @@ class CrashReport:
     def __str__(self) -> str:
         """Tell what was tried and what was found, the same finding of several crashes once."""
         tried = sum(1 for crash in self.crashes if crash.commit)
-        lines = [f"workflow {self.workflow!r}: {tried} crashes at {self.commits} commits; undisturbed it {self.expected}"]
+        lines = [
+            f"workflow {self.workflow!r}: {tried} crashes at {self.commits} commits; undisturbed it {self.expected}"
+        ]
         places: dict[str, list[str]] = {}
         for crash in self.crashes:
             for finding in crash.findings:
@@ -87,7 +89,7 @@ class CrashReport:
         return "\n".join(lines)
 
 
-class CrashFound(AssertionError):  # noqa: N818 - says what happened
+class CrashFound(AssertionError):
     """A workflow does not survive every crash. `report` has it all."""
 
     def __init__(self, report: CrashReport) -> None:

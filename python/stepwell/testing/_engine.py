@@ -52,7 +52,10 @@ class Engine(RealEngine):
         if start_at is not None:
             if start_at.tzinfo is None or start_at < _EPOCH:
                 raise InputError(
-                    "SW-E1402", "start_at is not usable", got=repr(start_at), expected=f"a time with a zone from {_EPOCH}"
+                    "SW-E1402",
+                    "start_at is not usable",
+                    got=repr(start_at),
+                    expected=f"a time with a zone from {_EPOCH}",
                 )
             _ahead_ms = int((start_at.timestamp() - time.time()) * 1000)
         self.faults = faults

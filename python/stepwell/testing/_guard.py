@@ -67,7 +67,9 @@ class Guard:
         if found is None or current_activation.get() is None or not _is_users(caller):
             return
         place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        self.found[f"{found[0]} in the body of a workflow ({place}); a replay sees another value: use {found[1]}"] = None
+        self.found[f"{found[0]} in the body of a workflow ({place}); a replay sees another value: use {found[1]}"] = (
+            None
+        )
 
     def __enter__(self) -> Self:
         """Begin to watch."""

@@ -57,6 +57,7 @@ class HttpService(Service):
         known = self.kept.get((f"{method} {path}", key)) if key else None
         is_carried_out = fault in _CARRIED_OUT and known is None
         answer = known or (self._next(method, path) if is_carried_out else b"")
+        is_carried_out = is_carried_out and int(answer[9:12]) < 400  # what the script refuses has no effect either
         if key and is_carried_out and len(self.kept) < _KEPT_MAX:
             self.kept[f"{method} {path}", key] = answer
         self.enter(

@@ -61,7 +61,11 @@ class ReplayReport:
         ]
         lines = [f"{name:<15} {count:>7}" for name, count in rows]
         for each in (*self.mismatched[:_SHOWN], *self.other_results[:_SHOWN]):
-            lines += ["", f"run {each.run_id} of workflow {each.workflow!r}", *(f"  {x}" for x in each.text.splitlines())]
+            lines += [
+                "",
+                f"run {each.run_id} of workflow {each.workflow!r}",
+                *(f"  {x}" for x in each.text.splitlines()),
+            ]
         hidden = max(0, len(self.mismatched) - _SHOWN) + max(0, len(self.other_results) - _SHOWN)
         return "\n".join([*lines, *([f"\nand {hidden} more"] if hidden else [])])
 
@@ -81,7 +85,10 @@ def replay(
     known = {flow.name: flow for flow in flows if workflow in (None, flow.name)}
     if not known:
         raise InputError(
-            "SW-E1404", "there is no workflow to replay", got=workflow, hint="pass the functions decorated with @sw.workflow"
+            "SW-E1404",
+            "there is no workflow to replay",
+            got=workflow,
+            hint="pass the functions decorated with @sw.workflow",
         )
     if not 1 <= last <= _LAST_MAX:
         raise InputError("SW-E1014", "last is out of range", got=last, expected=f"1 to {_LAST_MAX}")
@@ -116,7 +123,9 @@ def workflows_of(modules: Iterable[str]) -> list[Workflow[..., Any]]:
         try:
             module = importlib.import_module(name)
         except ImportError as error:
-            raise InputError("SW-E1404", f"module {name!r} cannot be imported: {error}", hint="as in python -m") from error
+            raise InputError(
+                "SW-E1404", f"module {name!r} cannot be imported: {error}", hint="as in python -m"
+            ) from error
         found |= {id(each): each for each in vars(module).values() if isinstance(each, Workflow)}
     return list(found.values())
 

@@ -283,7 +283,9 @@ def parser_of(prog: str, description: str, faults_type: type[Faults]) -> argpars
     )
     parser.add_argument(
         "--faults",
-        type=checked(lambda text: faults_type(**json.loads(text)) if text.startswith("{") else faults_type(float(text))),
+        type=checked(
+            lambda text: faults_type(**json.loads(text)) if text.startswith("{") else faults_type(float(text))
+        ),
         default="0",
         help="a share such as 0.1, or the fields of Faults as JSON",
     )
