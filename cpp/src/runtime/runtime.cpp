@@ -103,6 +103,7 @@ class RuntimeDoor final : public Runtime {
       SqliteOptions sqlite;
       sqlite.path = options_.path;
       sqlite.durability = options_.durability;
+      if (options_.test_world) sqlite.wal_bytes_initial = 0;  // files of tests are many, and short-lived
       auto store = open_sqlite_store(*loop_, sqlite);
       if (!store) return store.error();
       store_ = std::move(*store);
