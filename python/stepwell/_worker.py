@@ -55,7 +55,7 @@ class Worker:
         self._lock = threading.Lock()
         #: Sees that the engine serves a workflow; set by the engine.
         self.need: Callable[[Workflow[..., Any]], None] = lambda _: None
-        #: The engine's time; what surrounds an attempt of a step; whether a crash is being played. `stepwell.testing` sets them.
+        #: The engine's time; what surrounds an attempt of a step; whether a crash is played. `stepwell.testing` sets them.
         self.time: Callable[[], float] = time.time
         self.watch_attempt: Callable[[Step[..., Any], StepContext], AbstractContextManager[None]] | None = None
         self.is_cut = False
@@ -114,7 +114,7 @@ class Worker:
             self.core.complete(reports)
 
     def is_at_rest(self, active_count: int, asking_count: int) -> bool:
-        """Whether all user code waits for the core, which counts so many activations and waiting threads. Event loop thread only."""
+        """Whether all user code waits for the core, which counts so many activations and threads. Event loop thread only."""
         active = list(self.active.values())
         if self._is_flush_due or self._outgoing or len(active) != active_count:
             return False

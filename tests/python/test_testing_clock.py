@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def weekly_plain(weeks: int) -> list[datetime]:
 
 
 def days_between(times: list[datetime]) -> list[float]:
-    return [round((b - a) / timedelta(days=1), 2) for a, b in zip(times, times[1:], strict=False)]
+    return [round((b - a) / timedelta(days=1), 2) for a, b in itertools.pairwise(times)]
 
 
 @pytest.mark.parametrize("flow", [weekly, weekly_plain])
@@ -188,7 +189,7 @@ def test_an_endless_sleeper_is_noticed(engine: Engine) -> None:
             await sw.sleep("1m")
 
     engine.start(polls)
-    with pytest.raises(sw.WaitTimeout, match="SW-E1401.*after 20 jumps"):
+    with pytest.raises(sw.WaitTimeout, match=r"SW-E1401.*after 20 jumps"):
         engine.clock.run_until_quiet(hops_max=20)
 
 

@@ -71,7 +71,11 @@ async def order(x: int) -> dict[str, Any]:
 
 
 def same_charges(outcome: Outcome) -> bool:
-    return outcome.status is sw.RunStatus.SUCCEEDED and outcome.value["charges"] == ["charged 1", "charged 2", "charged 3"]
+    return outcome.status is sw.RunStatus.SUCCEEDED and outcome.value["charges"] == [
+        "charged 1",
+        "charged 2",
+        "charged 3",
+    ]
 
 
 def test_a_sound_workflow_survives_every_crash() -> None:

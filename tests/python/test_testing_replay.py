@@ -186,7 +186,7 @@ def test_bad_wishes_are_refused(tmp_path: Path, store: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
-# -- the command line ----------------------------------------------------------------------------------------------------------
+# -- the command line ------------------------------------------------------------------------------------------------------
 
 CODE = """
 import stepwell as sw
@@ -225,7 +225,7 @@ def test_the_command_line_says_it_with_its_exit_code(tmp_path: Path) -> None:
 
     done = command(tmp_path, "s.db", "-m", "orders", "--last", "10")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == "replayed 1 ok 1 still open 0 another result 0 mismatched 0".split()
+    assert " ".join(done.stdout.split()) == "replayed 1 ok 1 still open 0 another result 0 mismatched 0"
     code.write_text(CODE.format(more="").replace("return paid + pay(x)", "return paid"))
     done = command(tmp_path, "s.db", "-m", "orders")
     assert done.returncode == 1

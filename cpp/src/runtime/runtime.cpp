@@ -124,7 +124,7 @@ class RuntimeDoor final : public Runtime {
     if (options_.test_world) enter_test_world();
     thread_ = std::make_unique<std::thread>([this, dispatcher] {
       dispatcher_ = std::make_unique<Dispatcher>(
-          time(), *store_, *transport_,
+          dispatcher_loop(), *store_, *transport_,
           [this](std::vector<Item>& items) {
             ++activity_;
             channels_.put(items);
@@ -330,7 +330,7 @@ class RuntimeDoor final : public Runtime {
   }
 
  private:
-  Loop& time() { return shifted_ ? static_cast<Loop&>(*shifted_) : *loop_; }
+  Loop& dispatcher_loop() { return shifted_ ? static_cast<Loop&>(*shifted_) : *loop_; }
 
   void enter_test_world() {
     shifted_ = std::make_unique<ShiftedLoop>(*loop_, options_.test_world->ahead_ms);

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ClosedError, ConflictError, WaitTimeout
 from stepwell._types import RunStatus
-from stepwell._workflow import Workflow
 from stepwell.testing._clock import Cut
 from stepwell.testing._crash_report import Crash, CrashFound, CrashReport, Outcome
 from stepwell.testing._engine import Engine
 from stepwell.testing._guard import Guard
 from stepwell.testing._journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell._workflow import Workflow
 
 Signals = Mapping[str, Any] | Iterable[tuple[str, Any]]
 

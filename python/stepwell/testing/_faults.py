@@ -50,7 +50,7 @@ class Faults:
                 raise InputError("SW-E1402", f"Faults.{name} is a share", got=share, expected="0 to 1")
 
     def draw(self, step: Step[..., Any], context: StepContext, run: int) -> str:
-        """Return where an attempt raises: "before" or "after" the step's code, "" for not at all. `run`: which one, from 0."""
+        """Return where an attempt raises: "before" or "after" the step's code, "" for nowhere. `run`: which one, from 0."""
         if context.attempt >= step.retry.max_attempts:
             return ""
         chance = random.Random(f"{self.seed}/{run}/{context.name}/{context.attempt}")  # noqa: S311 - reproducible

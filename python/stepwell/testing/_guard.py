@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import sysconfig
 import threading
 import time
@@ -73,10 +72,10 @@ class Guard:
 
     def __enter__(self) -> Self:
         """Begin to watch."""
-        self._before = threading.getprofile() if sys.version_info >= (3, 10) else None
+        self._before = threading.getprofile()
         threading.setprofile(self._profile)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Watch no new threads any more."""
-        threading.setprofile(self._before)  # type: ignore[arg-type]
+        threading.setprofile(self._before)

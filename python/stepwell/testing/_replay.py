@@ -10,10 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwell import Engine, _codec
 from stepwell._ends import mismatch_error
@@ -22,7 +21,11 @@ from stepwell._types import RunStatus, run_name
 from stepwell._workflow import Workflow
 from stepwell.testing._replay_activation import ReplayActivation
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 _SHOWN = 5
+_TEXT_MAX = 4_000
 _LAST_MAX = 100_000
 # A run that somebody or something else ended stops where it was: cancelled, crashed too often, over its deadline.
 _ENDED_FROM_OUTSIDE = ("SW-E1006", "SW-E1008", "SW-E1017")
@@ -168,34 +171,28 @@ def _judge(flow: Workflow[..., Any], row: tuple[Any, ...]) -> tuple[str, Mismatc
     """Replay one row of the store: ("ok" | "open" | "mismatch" | "other result", the difference)."""
     activation = ReplayActivation(flow, row[0], row[10] or [])
     how, value = activation.drive(row[6])
-    status, error = RunStatus(row[1]), {}
-    if status.is_final and status is not RunStatus.SUCCEEDED:
-        error = _codec.decode_error(row[7])
-    is_cut = not status.is_final or error.get("code") in _ENDED_FROM_OUTSIDE
-
-    def found(kind: str, text: str) -> tuple[str, Mismatch]:
-        return kind, Mismatch(run_name(row[0]), flow.name, text)
-
+    status = RunStatus(row[1])
+    is_failed = status.is_final and status is not RunStatus.SUCCEEDED
+    is_cut = is_failed and _codec.decode_error(row[7]).get("code") in _ENDED_FROM_OUTSIDE
+    kind, text = "ok" if status.is_final else "open", ""
     unasked = activation.unasked()
-    # A run that was left in the midst of things may not have come to all that its branches had recorded.
-    if unasked and (how == "open" or not is_cut or status is RunStatus.PAUSED or how == "returned"):
-        return found("mismatch", mismatch_error(activation, unasked, activation.new)["message"])
+    if unasked:
+        kind, text = "mismatch", mismatch_error(activation, unasked, activation.new)["message"]
+    elif status.is_final and not is_cut:
+        kind, text = _judge_end(activation, how, value, row)
+    return kind, Mismatch(run_name(row[0]), flow.name, text[:_TEXT_MAX]) if text else None
+
+
+def _judge_end(activation: ReplayActivation, how: str, value: Any, row: tuple[Any, ...]) -> tuple[str, str]:
+    """Compare how an ended run's code ends now: kind, and text of the difference."""
+    status = RunStatus(row[1])
+    ended = status.name.lower()
     if how == "open":
-        if is_cut:
-            return ("ok" if status.is_final else "open"), None
         asked = "\n".join(f"  {'asked, not recorded':<24} {step}" for step in activation.new)
-        return found("mismatch", f"the run has {status.name.lower()}, and the code asks for more:\n{asked}")
-    if not status.is_final:
-        return "open", None
-    if is_cut:
-        return "ok", None
-    if how == "raised":
-        if status is RunStatus.SUCCEEDED:
-            return found("mismatch", f"the run succeeded, and now the code raises {type(value).__name__}: {value}")
-        return "ok", None
-    if status is not RunStatus.SUCCEEDED:
-        return found("mismatch", f"the run {status.name.lower()}, and now the code returns {value!r}"[:1_000])
-    now, then = json.loads(_codec.encode(value)), json.loads(row[7])
-    if now != then:
-        return found("other result", f"recorded {then!r}\nnow      {now!r}"[:1_000])
-    return "ok", None
+        return "mismatch", f"the run has {ended}, and the code asks for more:\n{asked}"
+    if (how == "returned") != (status is RunStatus.SUCCEEDED):
+        now = f"returns {value!r}" if how == "returned" else f"raises {type(value).__name__}: {value}"
+        return "mismatch", f"the run has {ended}, and now the code {now}"
+    if how == "returned" and json.loads(_codec.encode(value)) != json.loads(row[7]):
+        return "other result", f"recorded {json.loads(row[7])!r}\nnow      {json.loads(_codec.encode(value))!r}"
+    return "ok", ""

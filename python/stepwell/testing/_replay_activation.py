@@ -22,7 +22,8 @@ class ReplayActivation(Activation):
     __slots__ = ("ended", "new")
 
     def __init__(self, flow: Workflow[..., Any], run: int, history: list[Event]) -> None:
-        super().__init__(_Nobody(self), run, 0, flow, history)  # type: ignore[arg-type] - as much of a worker as is asked for
+        nobody: Any = _Nobody(self)  # as much of a worker as is asked for
+        super().__init__(nobody, run, 0, flow, history)
         #: Steps that the code asked for and the history does not hold.
         self.new: list[str] = []
         self.ended = asyncio.Event()

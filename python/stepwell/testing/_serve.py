@@ -1,4 +1,4 @@
-"""What the test servers share: HTTP by hand (thousands of requests a second have to fit beside the client), faults, a journal."""
+"""What the test servers share: HTTP by hand, because thousands of requests a second have to fit beside the client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: 
 
 
 class Plan(NamedTuple):
-    """How a request is answered: the bytes, what becomes of them ("answer", "slow", "reset", "hang"), after how many seconds."""
+    """How a request is answered: the bytes, what becomes of them (answer, slow, reset, hang), after how many seconds."""
 
     data: bytes
     how: str = "answer"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from stepwell.testing._http_serve import CONTROL, KINDS, HttpFaults
 from stepwell.testing._server_process import ServerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["KINDS", "Answer", "HttpFaults", "HttpServer"]

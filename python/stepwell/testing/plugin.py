@@ -67,7 +67,7 @@ def _left(engine: Engine) -> str:
 
 @pytest.fixture
 def stepwell_crash() -> Callable[..., CrashReport]:
-    """Give `stepwell.testing.crash_everywhere`: `stepwell_crash(flow, value)` fails the test unless every crash is survived."""
+    """Give `stepwell.testing.crash_everywhere`: `stepwell_crash(flow, value)` fails unless every crash is survived."""
     from stepwell.testing import crash_everywhere
 
     return functools.partial(crash_everywhere)
