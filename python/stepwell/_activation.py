@@ -316,12 +316,11 @@ class Activation:
         try:
             item = self.worker.core.record(report)
         except (FencedError, ClosedError) as error:
-            # An engine that a test has cut off ends as a crash does: no handler of the user's may see it.
-            item = (_STOP, self.run, b"" if self.worker.is_cut else _codec.encode_error(error))
+            item = (_STOP, self.run, _codec.encode_error(error))
         if item[0] == _STEP_ANSWER:
             return (True, item[3], item[4], item[5])
         if item[0] == _STOP:
-            self.is_stopped, self.stop_payload = True, item[2]
+            self.is_stopped, self.stop_payload = True, self._last_word(item[2])
             self.check_stopped()
         return (False, False, b"", item[3])
 
@@ -334,10 +333,14 @@ class Activation:
     def stop(self, payload: bytes) -> None:
         """Drop the activation: its result is no longer wanted."""
         self.is_stopped = True
-        self.stop_payload = payload
+        self.stop_payload = self._last_word(payload)
         self.set_pausing(False)
         if self.task is not None:
             self.task.cancel()
+
+    def _last_word(self, payload: bytes) -> bytes:
+        """An engine that a test has cut off ends as a crash does: no handler of the user's may see it."""
+        return b"" if self.worker.is_cut else payload
 
     def check_stopped(self) -> None:
         """Leave the workflow when the run is no longer ours."""

@@ -113,6 +113,31 @@ def test_a_failure_is_an_end_too_and_is_undone_once() -> None:
     assert report.expected.effects == {"hold 5": 1, "release 'hold 5'": 1}
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_no_handler_of_the_workflow_sees_the_crash(is_plain: bool) -> None:  # noqa: FBT001
+    @sw.workflow
+    async def careful(x: int) -> str:
+        try:
+            await charge(x)
+            await sw.sleep("1d")
+            return await charge(x + 1)
+        except Exception:
+            journal.note("handler", x)
+            raise
+
+    @sw.workflow
+    def careful_plain(x: int) -> str:
+        try:
+            charge_plain(x)
+            sw.sleep_blocking("1d")
+            return charge_plain(x + 1)
+        except Exception:
+            journal.note("handler", x)
+            raise
+
+    assert crash_everywhere(careful_plain if is_plain else careful, 5, journal=journal).commits > 4
+
+
 def test_an_attempt_that_failed_keeps_its_key() -> None:
     @sw.step(retry=sw.Retry(max_attempts=3, base="1h", max_elapsed="10d"))
     async def flaky(x: int) -> int:

@@ -92,6 +92,8 @@ class _World:
         self.check = check
         self.journal = journal
         self.signals = signals
+        #: Effects outside of steps: found once, without a crash.
+        self._in_bodies: set[str] = set()
         self.flows = {each.name: each for each in [*workflows, flow]}
 
     def undisturbed(self, store: Path) -> tuple[int, Outcome, Crash]:
@@ -185,8 +187,7 @@ class _World:
             findings.append(f"expected: {expected}\nseen:     {outcome}")
         if outcome.others != expected.others:
             findings.append(f"other runs: expected {dict(expected.others)}, seen {dict(outcome.others)}")
-        in_bodies = {effect.label for effect in self.journal.effects if effect.in_body}  # said already
-        for name in sorted({*outcome.effects, *expected.effects} - in_bodies):
+        for name in sorted({*outcome.effects, *expected.effects} - self._in_bodies):
             seen, wanted = outcome.effects[name], expected.effects[name]
             if seen > wanted:
                 hint = "give the service sw.step_key() as the idempotency key, so that it knows a repeated request"
@@ -196,6 +197,7 @@ class _World:
         return findings
 
     def _effects_in_bodies(self) -> list[str]:
+        self._in_bodies = {effect.label for effect in self.journal.effects if effect.in_body}
         names = dict.fromkeys(effect.name for effect in self.journal.effects if effect.in_body)
         return [f"effect {name} outside of a step: a replay repeats it; put it into a @sw.step" for name in names]
 
