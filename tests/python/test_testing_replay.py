@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -174,6 +175,13 @@ def test_an_open_engine_can_be_asked(tmp_path: Path) -> None:
         assert replay(engine, [bills]).ok == 1
         with pytest.raises(sw.ConflictError, match="SW-E1101"):
             replay(tmp_path / "s.db", [bills])
+
+
+def test_it_can_be_asked_from_an_event_loop(store: Path) -> None:
+    async def main() -> ReplayReport:
+        return replayed(store, ships, bills)
+
+    assert asyncio.run(main()).replayed == 8
 
 
 def test_bad_wishes_are_refused(tmp_path: Path, store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepwell import _codec
@@ -76,7 +77,10 @@ class ReplayActivation(Activation):
 
     def drive(self, payload: bytes) -> tuple[str, Any]:
         """Run the function: ("returned", value), ("raised", error), or ("open", None) where the history ended."""
-        return asyncio.run(self._drive_async(payload)) if self.flow.is_async else self._drive_plain(payload)
+        if not self.flow.is_async:
+            return self._drive_plain(payload)
+        with ThreadPoolExecutor(1) as elsewhere:  # the caller may stand in an event loop of its own
+            return elsewhere.submit(lambda: asyncio.run(self._drive_async(payload))).result()
 
     def _arguments(self, payload: bytes) -> tuple[Any, ...]:
         if self.flow.input_name is None:

@@ -91,11 +91,11 @@ def stepwell_http() -> Iterator[HttpServer]:
         yield server
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # the form that pytest 7 knows, too: whoever has Stepwell installed loads this
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Print the seed of the faults with a failure, so that it can be run again."""
-    report = yield
+    outcome = yield
+    report = outcome.get_result()
     reminder = item.stash.get(_FAULTS, "")
     if report.failed and reminder:
         report.sections.append(("stepwell", reminder))
-    return report
