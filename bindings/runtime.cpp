@@ -8,7 +8,8 @@ namespace stepwell::binding {
 namespace {
 
 RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
-                          const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max) {
+                          const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
+                          const py::object& test_world) {
   RuntimeOptions options;
   options.path = path;
   options.durability = is_durable ? Durability::kFull : Durability::kRelaxed;
@@ -17,6 +18,16 @@ RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t leas
   options.proxy = proxy;
   options.no_proxy = no_proxy;
   options.connections_per_host_max = calls_per_host_max;
+  if (!test_world.is_none()) {
+    const auto members = test_world.cast<py::tuple>();
+    TestWorld& world = options.test_world.emplace();
+    world.ahead_ms = members[0].cast<int64_t>();
+    world.cut_at = members[1].cast<int64_t>();
+    world.keeps_cut = members[2].cast<bool>();
+    world.seed = members[3].cast<uint64_t>();
+    world.slow_percent = members[4].cast<int32_t>();
+    world.busy_percent = members[5].cast<int32_t>();
+  }
   return options;
 }
 
@@ -174,15 +185,15 @@ void register_caller_side(py::class_<Runtime>& runtime) {
       .def_static(
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
-             const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max) {
-            return value_or_raise(without_gil([&] {
-              return Runtime::open(
-                  options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max));
-            }));
+             const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
+             const py::object& test_world) {
+            RuntimeOptions options =
+                options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max, test_world);
+            return value_or_raise(without_gil([&] { return Runtime::open(std::move(options)); }));
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
           py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "",
-          py::arg("calls_per_host_max") = 8'192)
+          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none())
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
       .def(
           "start_async",
@@ -233,6 +244,26 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           py::arg("deadline_ms"), py::pos_only());
 }
 
+// What stepwell.testing uses; needs a test world.
+void register_test_side(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "for_test_view",
+          [](Runtime& runtime) {
+            const TestView view = value_or_raise(without_gil([&] { return runtime.for_test_view(); }));
+            return py::make_tuple(view.activity, view.is_idle, view.is_cut, view.is_awaited, view.active_count,
+                                  view.asking_count, view.commit_count, view.wall_ms, view.next_in_ms);
+          },
+          py::pos_only())
+      .def(
+          "for_test_jump",
+          [](Runtime& runtime, int64_t activity, int64_t by_ms) {
+            return value_or_raise(without_gil([&] { return runtime.for_test_jump(activity, by_ms); }));
+          },
+          py::arg("activity"), py::arg("by_ms"), py::pos_only())
+      .def("for_test_ahead_ms", &Runtime::for_test_ahead_ms, py::pos_only());
+}
+
 }  // namespace
 
 void register_runtime(py::module_& module) {
@@ -242,6 +273,7 @@ void register_runtime(py::module_& module) {
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_test_side(runtime);
 }
 
 }  // namespace stepwell::binding

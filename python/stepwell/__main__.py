@@ -1,4 +1,4 @@
-"""The command line: `stepwell triage`, `demo`, `explain`, and what looks into a store: `runs`, `show`, `approvals`, ...
+"""The command line: `stepwell triage`, `demo`, `replay`, `explain`, and what looks into a store: `runs`, `show`, ...
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run the same command to go on).
 """
@@ -41,6 +41,14 @@ def _parser() -> argparse.ArgumentParser:
     triage.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     demo = commands.add_parser("demo", help="label 240 sample tickets: no key, no network")
     demo.add_argument("--folder", default="stepwell-demo", help="where results and report go (default: stepwell-demo)")
+    replay = commands.add_parser("replay", help="run recorded histories against the present code; nothing is executed")
+    replay.add_argument("store", metavar="STORE", help="the store's file; not in use by an engine (a copy is fine)")
+    replay.add_argument(
+        "-m", dest="modules", metavar="MODULE", action="append", required=True, help="where workflows are"
+    )
+    replay.add_argument("--last", type=int, default=1_000, metavar="N", help="the newest N runs (default: 1000)")
+    replay.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
+    replay.add_argument("--strict", action="store_true", help="fail, too, when an ended run would have another result")
     explain = commands.add_parser("explain", help="tell more about an error code, offline")
     explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
     commands.add_parser("version", help="print the version")
@@ -94,6 +102,14 @@ def _demo(args: argparse.Namespace) -> int:
     return code
 
 
+def _replay(args: argparse.Namespace) -> int:
+    from stepwell.testing._replay import replay, workflows_of
+
+    report = replay(args.store, workflows_of(args.modules), last=args.last, workflow=args.workflow)
+    print(report)
+    return _EXIT_FAILED if report.mismatched or (args.strict and report.other_results) else 0
+
+
 def _explain(args: argparse.Namespace) -> int:
     from stepwell._codes import explain
 
@@ -117,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    own = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}
+    own = {"triage": _triage, "demo": _demo, "replay": _replay, "explain": _explain, "version": _version}
     command = own.get(args.command, _store_command) if args.command else None
     if command is None:
         parser.print_help()

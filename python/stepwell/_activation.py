@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
-from stepwell._step_context import StepContext, in_time, inside_a_step
+from stepwell._step_context import StepContext, in_time, inside_a_step, times_of
 from stepwell._types import run_name
 from stepwell._workflow import current_scope
 
@@ -129,15 +129,16 @@ class Activation:
         while answer is None or not answer[0]:
             if self.is_pausing:
                 await self._rest()
+            began_ns = monotonic_ns()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, step, name, attempt) as context:
                     if step.timeout_s is None:
                         value = await step.fn(*args, **kwargs)
                     else:
                         value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
-                report = self._succeeded(step, name, attempt, value, context, asked_ns)
+                report = self._succeeded(step, name, attempt, value, context, times_of(asked_ns, began_ns))
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
-                report = _failed(self, step, name, attempt, error, context.times(asked_ns))
+                report = _failed(self, step, name, attempt, error, times_of(asked_ns, began_ns))
                 asked_ns = monotonic_ns()
             answer = await self.expect(name, report)
             attempt = answer[3]
@@ -153,21 +154,27 @@ class Activation:
             self.check_stopped()
             if self.is_pausing:
                 self._rest_blocking()
+            began_ns = monotonic_ns()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, step, name, attempt) as context:
                     value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
-                report = self._succeeded(step, name, attempt, value, context, asked_ns)
+                report = self._succeeded(step, name, attempt, value, context, times_of(asked_ns, began_ns))
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
-                report = _failed(self, step, name, attempt, error, context.times(asked_ns))
+                report = _failed(self, step, name, attempt, error, times_of(asked_ns, began_ns))
                 asked_ns = monotonic_ns()
             answer = self.expect_blocking(report)
             attempt = answer[3]
         return self._value(step, name, answer, value)
 
     def _succeeded(
-        self, step: Step[..., Any], name: str, attempt: int, value: Any, context: StepContext, asked_ns: int
+        self,
+        step: Step[..., Any],
+        name: str,
+        attempt: int,
+        value: Any,
+        context: StepContext,
+        times: tuple[int, int],
     ) -> tuple[Any, ...]:
-        times = context.times(asked_ns)
         payload = _codec.encode(value, f"result of step {step.name!r}")
         report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload, *times)
         return (*report, tuple(context.sent)) if context.sent else report
@@ -328,7 +335,7 @@ class Activation:
         if item[0] == _STEP_ANSWER:
             return (True, item[3], item[4], item[5])
         if item[0] == _STOP:
-            self.is_stopped, self.stop_payload = True, item[2]
+            self.is_stopped, self.stop_payload = True, self._last_word(item[2])
             self.check_stopped()
         return (False, False, b"", item[3])
 
@@ -341,10 +348,14 @@ class Activation:
     def stop(self, payload: bytes) -> None:
         """Drop the activation: its result is no longer wanted."""
         self.is_stopped = True
-        self.stop_payload = payload
+        self.stop_payload = self._last_word(payload)
         self.set_pausing(False)
         if self.task is not None:
             self.task.cancel()
+
+    def _last_word(self, payload: bytes) -> bytes:
+        """An engine that a test has cut off ends as a crash does: no handler of the user's may see it."""
+        return b"" if self.worker.is_cut else payload
 
     def check_stopped(self) -> None:
         """Leave the workflow when the run is no longer ours."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +144,8 @@ class Approval:
             entries.append(AuditEntry(entry.at, entry.what, detail=f"{entry.detail} {_how_it_went(rows)}"))
             index += 1
         if self.status == ApprovalStatus.CANCELLED:
-            entries.append(AuditEntry(moment(self._ended_at or int(time.time() * 1000)), "cancelled"))
+            now = int(self._engine._worker.time() * 1000)  # noqa: SLF001
+            entries.append(AuditEntry(moment(self._ended_at or now), "cancelled"))
         return entries
 
     # -- deciding -------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Approval:
             "answer": plain,
             "by": by if isinstance(by, str) else "",
             "comment": str(comment)[:10_000],
-            "at": int(time.time() * 1000),
+            "at": int(self._engine._worker.time() * 1000),  # noqa: SLF001
             "hash": self.payload_hash if payload_hash is None else str(payload_hash)[:200],
         }
         if not is_reject and (why := self._misfit(plain)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
@@ -108,7 +107,7 @@ def approval_blocking(question: str, *, type: Any = Decision, **options: Unpack[
 
 def _request(activation: Activation, question: str, kind: Any, options: ApprovalOptions) -> tuple[Any, ...]:
     # Not recorded here: the child's input, which only the first request makes, holds the time.
-    asked = ask(int(time.time() * 1000), question, kind, options)
+    asked = ask(int(activation.worker.time() * 1000), question, kind, options)
     for flow in (approval_flow, *((escalation_flow, plain_escalation_flow) if asked["escalate"] else ())):
         activation.worker.need(flow, None)
     name = approval_flow.name

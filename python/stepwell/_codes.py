@@ -160,6 +160,18 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The body is not the JSON that was asked for (often a proxy's HTML).",
         "Check the URL.",
     ),
+    "SW-E1401": (
+        "engine not at rest",
+        "Runs of a test engine were still under way when its clock was to move.",
+        "Look at what the steps under way wait for; a workflow that sleeps for ever needs clock.advance.",
+    ),
+    "SW-E1402": ("bad test setting", "A setting of stepwell.testing makes no sense.", "Use what the message expects."),
+    "SW-E1403": ("no such store", "The file to replay does not exist.", "Check the path."),
+    "SW-E1404": (
+        "no workflow to replay",
+        "The module holds no function decorated with @sw.workflow, or none of the name.",
+        "Name the module with -m, and check --workflow.",
+    ),
     "SW-E2000": ("run failed", "The workflow raised an exception.", "Its traceback is in error['traceback']."),
     "SW-E2001": ("step failed", "A step raised in its last attempt.", "Its traceback is in error['traceback']."),
     "SW-E2002": (

@@ -11,6 +11,8 @@ from stepwell._errors import StepFailed
 from stepwell._workflow import current_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stepwell._activation import Activation
 
 Report = tuple[Any, ...]
@@ -21,26 +23,25 @@ def succeeded(activation: Activation, value: Any) -> Report:
     run, token = activation.run, activation.token
     unasked = activation.unasked()
     if unasked:
-        return (MISMATCH, run, token, _mismatch(activation, unasked))
+        return (MISMATCH, run, token, json.dumps(mismatch_error(activation, unasked)).encode())
     return (RUN_SUCCEEDED, run, token, _codec.encode(value, f"result of workflow {activation.flow.name!r}"))
 
 
-def _mismatch(activation: Activation, unasked: list[str]) -> bytes:
+def mismatch_error(activation: Activation, unasked: list[str], new: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the error that shows what was recorded, what of it the code asked for, and what it asked for besides (`new`)."""
     recorded = sorted(activation.history or ())
-    shown = "\n".join(
+    shown = [
         f"  {'recorded, not asked for' if step in unasked else 'recorded, asked for':<24} {step}" for step in recorded
-    )
-    new = sorted(activation.occurrences)
-    return json.dumps(
-        {
-            "code": "SW-E2008",
-            "message": f"workflow {activation.flow.name!r} was changed while this run was under way:\n{shown}",
-            "recorded": recorded,
-            "unasked": unasked,
-            "asked": new,
-            "hint": "bring the steps back (or guard the change with sw.patched), then resume the run",
-        }
-    ).encode()
+    ]
+    shown += [f"  {'asked, not recorded':<24} {step}" for step in new]
+    return {
+        "code": "SW-E2008",
+        "message": f"workflow {activation.flow.name!r} was changed while this run was under way:\n" + "\n".join(shown),
+        "recorded": recorded,
+        "unasked": unasked,
+        "asked": sorted(activation.occurrences),
+        "hint": "bring the steps back (or guard the change with sw.patched), then resume the run",
+    }
 
 
 async def failed(activation: Activation, error: BaseException) -> Report:

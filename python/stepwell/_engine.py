@@ -44,6 +44,9 @@ class Engine(PlainRequests, ApprovalInbox):
     HTTP calls are in flight to one host at once; further ones wait their turn.
     """
 
+    #: What `stepwell.testing.Engine` asks of the core.
+    _test_world: tuple[int, int, bool, int, int, int] | None = None
+
     def __init__(
         self,
         path: str | Path | None = None,
@@ -70,6 +73,7 @@ class Engine(PlainRequests, ApprovalInbox):
             proxy=proxy,
             no_proxy=no_proxy,
             calls_per_host_max=calls_per_host,
+            test_world=self._test_world,
         )
         self._worker = Worker(self._core)
         self._worker.need = self._need
@@ -132,7 +136,7 @@ class Engine(PlainRequests, ApprovalInbox):
         Options: `key`, `delay`, `timeout`, `priority`, `queue`, `group`, `collapse` (see StartOptions).
         """
         self._need(flow, options.get("queue"))
-        answer = self._core.start([options_request(flow, value, options)])[0]
+        answer = self._core.start([options_request(flow, value, options, self._worker.time())])[0]
         return self._started(flow, answer)
 
     @overload
@@ -158,7 +162,7 @@ class Engine(PlainRequests, ApprovalInbox):
         """Start a run without blocking the caller's event loop."""
         self._need(flow, options.get("queue"))
         ticket, future = self._caller().future()
-        self._core.start_async([options_request(flow, value, options)], ticket)
+        self._core.start_async([options_request(flow, value, options, self._worker.time())], ticket)
         answers = await future
         return self._started(flow, answers[0])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepwell import _codec
@@ -57,8 +56,8 @@ def start_request(
     return (ticket, flow.name, queue or flow.name, key, fingerprint_of(canonical), payload)
 
 
-def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions) -> tuple[Any, ...]:
-    """Return a start with its options in the core's form; the plainest one has no tail."""
+def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions, now: float) -> tuple[Any, ...]:
+    """Return a start with its options in the core's form; the plainest one has no tail. `now`: the engine's time."""
     queue, group, collapse = options.get("queue"), options.get("group", ""), options.get("collapse")
     if isinstance(collapse, Collect):
         value = [value]
@@ -75,9 +74,9 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
         raise InputError("SW-E1024", "a start that joins others has neither a key nor a delay of its own")
     if not isinstance(group, str) or len(group.encode()) > 255:
         raise InputError("SW-E1202", "not a usable group", got=repr(group)[:80], expected="1 to 255 characters")
-    now = int(time.time() * 1000)
+    now_ms = int(now * 1000)
     delay = delay if wait is None else wait
-    wake_at = -1 if delay is None else now + duration_ms(delay, "delay")
-    deadline_at = -1 if timeout is None else now + duration_ms(timeout, "timeout")
+    wake_at = -1 if delay is None else now_ms + duration_ms(delay, "delay")
+    deadline_at = -1 if timeout is None else now_ms + duration_ms(timeout, "timeout")
     request = (*plain, priority, wake_at, deadline_at, flow.version)
     return (*request, [], group, how) if group or how else request

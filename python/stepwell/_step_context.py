@@ -12,29 +12,25 @@ from stepwell._types import run_name
 from stepwell._workflow import current_activation, current_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from stepwell._activation import Activation
-    from stepwell._workflow import Step, Workflow
+    from stepwell._worker import Worker
+    from stepwell._workflow import Step
 
 
 class StepContext:
     """What the code of a step may ask about it."""
 
-    __slots__ = ("began_ns", "name", "need", "run", "sent")
+    __slots__ = ("attempt", "name", "run", "sent", "worker")
 
-    def __init__(self, run: int, name: str, need: Callable[[Workflow[..., Any], str | None], None]) -> None:
+    def __init__(self, run: int, name: str, attempt: int, worker: Worker) -> None:
         self.run = run
         self.name = name
-        #: Sees that the engine serves a workflow.
-        self.need = need
+        self.attempt = attempt
+        self.worker = worker
         #: Starts that are committed with the step's result.
         self.sent: list[tuple[Any, ...]] = []
-        self.began_ns = monotonic_ns()
-
-    def times(self, asked_ns: int) -> tuple[int, int]:
-        """Return how long the attempt took until now and how long it had waited before, in milliseconds."""
-        return (monotonic_ns() - self.began_ns) // 1_000_000, (self.began_ns - asked_ns) // 1_000_000
 
     @property
     def key(self) -> str:
@@ -43,16 +39,26 @@ class StepContext:
         return f"{run_name(self.run)}-{digest}"
 
 
+def times_of(asked_ns: int, began_ns: int) -> tuple[int, int]:
+    """Return how long an attempt took until now and how long it had waited before, in milliseconds."""
+    return (monotonic_ns() - began_ns) // 1_000_000, (began_ns - asked_ns) // 1_000_000
+
+
 @contextlib.contextmanager
-def inside_a_step(activation: Activation, name: str) -> Iterator[StepContext]:
+def inside_a_step(activation: Activation, step: Step[..., Any], name: str, attempt: int) -> Iterator[StepContext]:
     """Steps and calls inside a step are part of it: a replay does not make them, so they must not be counted either."""
-    context = StepContext(activation.run, name, activation.worker.need)
+    context = StepContext(activation.run, name, attempt, activation.worker)
+    watch = activation.worker.watch_attempt
     token = current_activation.set(None)
-    step = current_step.set(context)
+    outer = current_step.set(context)
     try:
-        yield context
+        if watch is None:
+            yield context
+        else:
+            with watch(step, context):
+                yield context
     finally:
-        current_step.reset(step)
+        current_step.reset(outer)
         current_activation.reset(token)
 
 

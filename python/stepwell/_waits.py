@@ -41,8 +41,14 @@ def _activation(what: str) -> Activation:
     return activation
 
 
+def _time() -> float:
+    """Return the engine's time where there is one: tests move it."""
+    here = current_activation.get() or current_step.get()
+    return time.time() if here is None else here.worker.time()
+
+
 def _due_in(duration: Duration | None, what: str) -> int:
-    return -1 if duration is None else int(time.time() * 1000) + duration_ms(duration, what)
+    return -1 if duration is None else int(_time() * 1000) + duration_ms(duration, what)
 
 
 def _due_at(when: datetime) -> int:
@@ -265,7 +271,7 @@ def _forget(branch: Awaitable[Any]) -> None:
 def now() -> datetime:
     """Return the present time (UTC); a replay sees the one that the first execution saw."""
     activation = current_activation.get()
-    seconds = time.time() if activation is None else activation.note("now", time.time())
+    seconds = _time() if activation is None else activation.note("now", _time())
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -323,5 +329,5 @@ def send(flow: Workflow[..., Any], value: Any = None, **options: Unpack[StartOpt
     step = current_step.get()
     if step is None:
         raise InputError("SW-E2009", "send was called outside of a step", expected="a call in a step that a run makes")
-    step.need(flow, options.get("queue"))
-    step.sent.append(options_request(flow, value, options)[1:])
+    step.worker.need(flow, options.get("queue"))
+    step.sent.append(options_request(flow, value, options, step.worker.time())[1:])

@@ -23,8 +23,10 @@ from stepwell._workflow import current_activation, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from stepwell._workflow import Workflow
+    from stepwell._step_context import StepContext
+    from stepwell._workflow import Step, Workflow
 
 _log = logging.getLogger("stepwell")
 
@@ -53,6 +55,10 @@ class Worker:
         self._lock = threading.Lock()
         #: Sees that the engine serves a workflow; set by the engine.
         self.need: Callable[[Workflow[..., Any], str | None], None] = lambda *_: None
+        #: The engine's time; what surrounds an attempt of a step; whether a crash is played. `stepwell.testing` sets them.
+        self.time: Callable[[], float] = time.time
+        self.watch_attempt: Callable[[Step[..., Any], StepContext], AbstractContextManager[None]] | None = None
+        self.is_cut = False
         self._pool = _Pool(self)
         self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
@@ -106,6 +112,15 @@ class Worker:
             )
         with contextlib.suppress(ClosedError):
             self.core.complete(reports)
+
+    def is_at_rest(self, active_count: int, asking_count: int) -> bool:
+        """Whether all user code waits for the core, which counts so many activations and threads. Event loop thread only."""
+        active = list(self.active.values())
+        if self._is_flush_due or self._outgoing or len(active) != active_count:
+            return False
+        plain = sum(not each.flow.is_async for each in active)
+        waits = all(len(each.waiting) + len(each.rests) >= each.live for each in active if each.flow.is_async)
+        return waits and plain == asking_count
 
     # -- the pump ---------------------------------------------------------------------------------------------------
 
@@ -239,6 +254,18 @@ class Worker:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
+    def pool_threads(self) -> list[threading.Thread]:
+        """Return the threads of plain workflows."""
+        return list(self._pool.threads)
+
+    def cut(self) -> None:
+        """Play a crash: user code gets no further, and no handler of its own but `finally` hears of it. Close afterwards."""
+        self.is_cut = True
+        for activation in list(self.active.values()):
+            activation.is_stopped, activation.stop_payload = True, b""
+            if activation.flow.is_async:
+                self.loop.call_soon_threadsafe(activation.stop, b"")
+
     def close(self) -> None:
         """Stop the threads; the core is closed already, so the pump has ended or will at once."""
         self._pump_thread.join(timeout=10)
@@ -265,22 +292,22 @@ class _Pool:
         self._worker = worker
         self._line: deque[Activation | None] = deque()
         self._ready = threading.Semaphore(0)
-        self._threads: list[threading.Thread] = []
+        self.threads: list[threading.Thread] = []
         self._idle_count = 0
 
     def submit(self, activations: list[Activation]) -> None:
         """Put activations in line and see that somebody works on them."""
         self._line.extend(activations)
-        if self._idle_count == 0 and len(self._threads) < _POOL_THREADS_MAX:
-            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
+        if self._idle_count == 0 and len(self.threads) < _POOL_THREADS_MAX:
+            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self.threads)}", daemon=True)
+            self.threads.append(thread)
             thread.start()
         self._ready.release()
 
     def stop(self) -> None:
         """Let the threads end once the line is empty."""
-        self._line.extend([None] * len(self._threads))
-        self._ready.release(max(1, len(self._threads)))
+        self._line.extend([None] * len(self.threads))
+        self._ready.release(max(1, len(self.threads)))
 
     def _serve(self) -> None:
         held: list[tuple[Any, ...]] = []

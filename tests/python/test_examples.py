@@ -1,4 +1,4 @@
-"""Every example runs, twice in the same folder: the second time it finds its work done. So does the README's Python."""
+"""Every example runs, twice in the same folder: the second time it finds its work done. So do the README and the guide."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -22,19 +23,26 @@ def test_example(path: Path, tmp_path: Path) -> None:
         assert done.stdout
 
 
-def blocks_of_the_readme() -> list[str]:
-    """Its Python, which stands in the order of the first five minutes."""
-    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks_of(page: Path) -> list[str]:
+    """Its Python, in order."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(blocks_of_the_readme())))
-def test_the_readme_runs_as_it_stands(number: int, tmp_path: Path) -> None:
+BLOCKS = [(page, number) for page in (README, *GUIDES) for number in range(len(blocks_of(page)))]
+
+
+@pytest.mark.parametrize(("page", "number"), BLOCKS, ids=[f"{page.name}-{number}" for page, number in BLOCKS])
+def test_a_page_runs_as_it_stands(page: Path, number: int, tmp_path: Path) -> None:
+    code = blocks_of(page)[number]
+    script = tmp_path / "test_page.py"
+    script.write_text(code, encoding="utf-8")
+    is_test = "\ndef test_" in code
     done = subprocess.run(
-        [sys.executable, "-c", blocks_of_the_readme()[number]],
+        [sys.executable, *(["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"] if is_test else []), script],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -6,6 +6,7 @@ import asyncio
 from typing import assert_type
 
 import stepwell as sw
+import stepwell.testing
 
 
 @sw.step
@@ -26,6 +27,13 @@ async def of_loop(text: str) -> int:
 @sw.workflow
 def of_pool(text: str) -> float:
     return length(text) / 2
+
+
+def test_the_engine_under_test_has_the_same_types() -> None:
+    with stepwell.testing.Engine() as engine:
+        assert assert_type(engine.start(of_loop, "abc").result(), int) == 3
+    report = assert_type(stepwell.testing.crash_everywhere(of_pool, "ab"), stepwell.testing.CrashReport)
+    assert assert_type(report.ok, bool)
 
 
 def test_results_have_the_functions_types() -> None:

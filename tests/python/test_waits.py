@@ -121,7 +121,7 @@ def test_signals_are_taken_in_order_each_once_and_a_known_key_is_dropped(engine:
         return [await sw.wait_for_signal("n") for _ in range(3)]
 
     run = engine.start(collects)
-    for number, key in ((1, "a"), (99, "a"), (2, ""), (3, "b"), (98, "b")):
+    for number, key in ((1, "a"), (99, "a"), (2, "b"), (98, "b"), (3, "")):
         run.signal("n", number, key=key)
     assert run.result(20) == [1, 2, 3]
     with pytest.raises(sw.ConflictError, match="SW-E1015"):

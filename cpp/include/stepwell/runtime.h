@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "stepwell/history.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
+#include "stepwell/test_world.h"
 #include "stepwell/types.h"
 
 namespace stepwell {
@@ -34,6 +36,7 @@ struct RuntimeOptions {
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
   int32_t connections_per_host_max = 8192;
+  std::optional<TestWorld> test_world;  // for users' tests only
 };
 
 struct StartRequest {
@@ -172,6 +175,12 @@ class Runtime {
   [[nodiscard]] virtual Counters counters() const = 0;
   // Hands out `count` empty kAttempt items of run 0: what the border alone can carry is measured with them.
   virtual Status for_test_hand_out(size_t count) = 0;
+  // These three need a test_world. The first two wait for the loop thread. A jump moves the engine's time forward by
+  // `by_ms`, unless something has happened since the view with `activity` was taken; says whether it did.
+  virtual Result<TestView> for_test_view() = 0;
+  virtual Result<bool> for_test_jump(int64_t activity, int64_t by_ms) = 0;
+  // The engine's time minus the machine's. Never waits.
+  [[nodiscard]] virtual int64_t for_test_ahead_ms() const = 0;
   // Stops intake, gives activations `deadline_ms` to finish, commits, gives back leases, joins the threads. Idempotent.
   // Waits.
   virtual Status close(int64_t deadline_ms) = 0;

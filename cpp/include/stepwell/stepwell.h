@@ -8,6 +8,7 @@
 //   store.h     Store, Transition                  where it is kept
 //   http.h      HttpTransport                      one request, one outcome
 //   call.h      CallSpec, JudgeRule                a request that a run waits for
+//   test_world.h  TestWorld, TestView              a movable clock and a failing store, for users' tests
 //   runtime.h   Runtime                            the door that hosts come in by
 #pragma once
 
@@ -20,4 +21,5 @@
 #include "stepwell/runtime.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
+#include "stepwell/test_world.h"
 #include "stepwell/types.h"

@@ -52,6 +52,10 @@ class Dispatcher {
   void release_all(StatusDone done);
 
   [[nodiscard]] Counters counters() const;
+  // Threads of the host that wait in Runtime::record.
+  [[nodiscard]] int64_t asking_count() const;
+  // Whether somebody waits for the end of a run.
+  [[nodiscard]] bool is_awaited() const { return !waiters_.empty(); }
 
  private:
   struct Queue {

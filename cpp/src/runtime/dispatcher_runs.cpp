@@ -232,6 +232,12 @@ Counters Dispatcher::counters() const {
   return counters;
 }
 
+int64_t Dispatcher::asking_count() const {
+  int64_t count = 0;
+  for (const auto& [run, active] : active_) count += static_cast<int64_t>(active->answers.size());
+  return count;
+}
+
 void Dispatcher::renew() {
   loop_.after(options_.lease_ms / 3, [this, self = self_] {
     if (*self == nullptr || is_closing_) return;

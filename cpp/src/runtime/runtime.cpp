@@ -13,9 +13,11 @@
 #include "base/mailbox.h"
 #include "engine/judge.h"
 #include "http/curl_transport.h"
+#include "loop/shifted_loop.h"
 #include "loop/uv_loop.h"
 #include "runtime/channels.h"
 #include "runtime/dispatcher.h"
+#include "store/faulty_store.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
 
@@ -83,6 +85,7 @@ class RuntimeDoor final : public Runtime {
     } else {
       // A forked child has none of our threads: joining them would hang, so they and what they own are left alone.
       (void)loop_.release();
+      (void)shifted_.release();
       (void)store_.release();
       (void)transport_.release();
       (void)dispatcher_.release();
@@ -100,6 +103,7 @@ class RuntimeDoor final : public Runtime {
       SqliteOptions sqlite;
       sqlite.path = options_.path;
       sqlite.durability = options_.durability;
+      if (options_.test_world) sqlite.wal_bytes_initial = 0;  // files of tests are many, and short-lived
       auto store = open_sqlite_store(*loop_, sqlite);
       if (!store) return store.error();
       store_ = std::move(*store);
@@ -117,9 +121,15 @@ class RuntimeDoor final : public Runtime {
     dispatcher.lease_ms = options_.lease_ms;
     dispatcher.seed = random_seed();
     dispatcher.owner = static_cast<OwnerId>(random_seed() >> 1U);
+    if (options_.test_world) enter_test_world();
     thread_ = std::make_unique<std::thread>([this, dispatcher] {
       dispatcher_ = std::make_unique<Dispatcher>(
-          *loop_, *store_, *transport_, [this](std::vector<Item>& items) { channels_.put(items); }, dispatcher);
+          dispatcher_loop(), *store_, *transport_,
+          [this](std::vector<Item>& items) {
+            ++activity_;
+            channels_.put(items);
+          },
+          dispatcher);
       loop_->run();
     });
     return Status::ok();
@@ -278,6 +288,31 @@ class RuntimeDoor final : public Runtime {
     });
   }
 
+  Result<TestView> for_test_view() override {
+    STEPWELL_TRY(check_test_world());
+    Reply<TestView> reply;
+    STEPWELL_TRY(admit_quietly([this, send = reply.sender()] { send(test_view()); }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return taken.front();
+  }
+
+  Result<bool> for_test_jump(int64_t activity, int64_t by_ms) override {
+    STEPWELL_TRY(check_test_world());
+    Reply<bool> reply;
+    STEPWELL_TRY(admit_quietly([this, activity, by_ms, send = reply.sender()] {
+      const TestView view = test_view();
+      const bool is_still = view.is_idle && !view.is_cut && view.activity == activity;
+      if (is_still) shifted_->jump(by_ms);
+      send(is_still);
+    }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return static_cast<bool>(taken.front());
+  }
+
+  int64_t for_test_ahead_ms() const override { return shifted_ ? shifted_->ahead_ms() : 0; }
+
   Status close(int64_t deadline_ms) override {
     STEPWELL_TRY(check_process(/*closed_is_ok=*/true));
     const std::lock_guard lock(close_mutex_);
@@ -303,6 +338,45 @@ class RuntimeDoor final : public Runtime {
   }
 
  private:
+  Loop& dispatcher_loop() { return shifted_ ? static_cast<Loop&>(*shifted_) : *loop_; }
+
+  void enter_test_world() {
+    shifted_ = std::make_unique<ShiftedLoop>(*loop_, options_.test_world->ahead_ms);
+    auto faulty = std::make_unique<FaultyStore>(*loop_, std::move(store_), *options_.test_world);
+    faulty_ = faulty.get();
+    store_ = std::move(faulty);
+  }
+
+  Status check_test_world() const {
+    if (shifted_) return Status::ok();
+    return {StatusKind::kInvalid, code::kInternal, "the engine was opened without a test world"};
+  }
+
+  TestView test_view() {
+    const Counters counters = dispatcher_->counters();
+    TestView view;
+    view.activity = activity_ + faulty_->asked_count();
+    view.is_idle = faulty_->open_count() == 0 && counters.calls_in_flight == 0 && channels_.count() == 0;
+    view.is_cut = faulty_->is_cut();
+    view.is_awaited = dispatcher_->is_awaited();
+    view.active_count = counters.runs_in_flight;
+    view.asking_count = dispatcher_->asking_count();
+    view.commit_count = faulty_->commit_count();
+    view.wall_ms = shifted_->wall_ms();
+    view.next_in_ms = shifted_->next_in_ms();
+    return view;
+  }
+
+  // Like admit, for one who only looks: that is no activity.
+  template <typename F>
+  Status admit_quietly(F task) {
+    STEPWELL_TRY(check_process());
+    loop_->post([this, task = std::move(task)]() mutable {
+      if (dispatcher_) task();
+    });
+    return Status::ok();
+  }
+
   // Posts `task` to the loop if there is room for `count` more messages. Reports of work in hand are always let in:
   // their number is bounded by what was handed out, and refusing them could only lose results.
   template <typename F>
@@ -318,6 +392,7 @@ class RuntimeDoor final : public Runtime {
     }
     loop_->post([this, added, task = std::move(task)]() mutable {
       inbox_count_.fetch_sub(added);
+      ++activity_;
       if (dispatcher_) task();
     });
     return Status::ok();
@@ -391,9 +466,12 @@ class RuntimeDoor final : public Runtime {
   std::atomic<bool> is_closed_{false};
   std::mutex close_mutex_;
   Counters last_counters_;
+  int64_t activity_ = 0;  // the loop thread's, see TestView
 
   std::unique_ptr<UvLoop> loop_;
+  std::unique_ptr<ShiftedLoop> shifted_;  // in a test world
   std::unique_ptr<Store> store_;
+  FaultyStore* faulty_ = nullptr;  // in a test world: store_
   std::unique_ptr<HttpTransport> transport_;
   std::unique_ptr<Dispatcher> dispatcher_;  // made and ended on the loop thread
   std::unique_ptr<std::thread> thread_;

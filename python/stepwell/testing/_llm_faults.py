@@ -6,7 +6,7 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +33,14 @@ class Faults:
     max_faults_per_call: int = 3
     retry_after_s: float = 0.01
 
+    known: ClassVar[tuple[str, ...]] = KINDS
+
     def __post_init__(self) -> None:
         """Refuse what could only be a mistake."""
         if not 0 <= self.share <= 1:
             raise ValueError(f"a share of {self.share}; expected 0 to 1")
-        if unknown := set(self.kinds) - set(KINDS):
-            raise ValueError(f"unknown kinds of faults: {sorted(unknown)}; known are {', '.join(KINDS)}")
+        if unknown := set(self.kinds) - set(self.known):
+            raise ValueError(f"unknown kinds of faults: {sorted(unknown)}; known are {', '.join(self.known)}")
         if self.share and not sum(self.kinds.values()) > 0:
             raise ValueError("a share of faults, and no kind with a weight")
 

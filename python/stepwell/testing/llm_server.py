@@ -13,16 +13,11 @@ plain text; a model whose name starts with "missing" is not there. GET /v1/model
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import subprocess
 import sys
-import threading
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from stepwell.testing._llm_faults import KINDS, MODELS, Faults, latency_range, predict
+from stepwell.testing._llm_faults import KINDS, MODELS, Faults, predict
+from stepwell.testing._server_process import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "MODELS", "Faults", "LlmServer", "predict"]
 
 
-class LlmServer:
+class LlmServer(ServerProcess[Faults]):
     """The server in a process of its own; it stops with the `with` block, and when this process ends in any way.
 
     `latency`: "200ms", or "200ms-1000ms" for a uniform spread. `journal`: a file that gets every request as a line of JSON.
@@ -46,29 +41,15 @@ class LlmServer:
         require_key: str = "",
         journal: str | Path | None = None,
     ) -> None:
-        latency_range(latency)
-        command = [sys.executable, "-m", "stepwell.testing.llm_server", "--latency", latency]
-        command += ["--faults", json.dumps(asdict(faults or Faults())), "--seed", str(seed), "--stop-with-stdin"]
-        command += [] if journal is None else ["--journal", os.fspath(journal)]
         # The key goes through the environment: a command line shows in a list of processes.
-        environment = os.environ | {"STEPWELL_LLM_SERVER_KEY": require_key}
-        # A session of its own: Ctrl-C goes to this process, which may still need the server to wind down.
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
+        super().__init__(
+            "stepwell.testing.llm_server",
+            latency=latency,
+            faults=faults or Faults(),
+            seed=seed,
+            journal=journal,
+            environment={"STEPWELL_LLM_SERVER_KEY": require_key},
         )
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        line = self._process.stdout.readline()
-        if not line.startswith("listening on "):
-            self.close()
-            raise RuntimeError(f"the test server did not start (exit code {self._process.returncode}); see stderr")
-        #: What to give as base_url.
-        self.url = line.split()[-1]
-        self._lock = threading.Lock()
 
     def journal(self) -> list[dict[str, Any]]:
         """Return what was received: number, time, path, fingerprint, attempt, answer, text.
@@ -77,38 +58,6 @@ class LlmServer:
         first million requests are kept; a journal file has all.
         """
         return self._ask("GET", "/journal")  # type: ignore[no-any-return]
-
-    def count(self) -> int:
-        """Return the number of requests received."""
-        return self._ask("GET", "/count")  # type: ignore[no-any-return]
-
-    def set_faults(self, faults: Faults) -> None:
-        """Change what goes wrong from now on."""
-        self._ask("POST", "/faults", asdict(faults))
-
-    def _ask(self, method: str, path: str, value: object = None) -> Any:
-        with self._lock:
-            connection = http.client.HTTPConnection(self.url.split("/")[2], timeout=30)
-            try:
-                connection.request(method, path, None if value is None else json.dumps(value))
-                return json.loads(connection.getresponse().read())
-            finally:
-                connection.close()
-
-    def close(self) -> None:
-        """Stop the server. Closing twice is fine."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._process.wait(10)
-
-    def __enter__(self) -> Self:
-        """Return the running server."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the server."""
-        self.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "contract/store_traits.h"
+#include "store/faulty_store.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
 
@@ -30,6 +31,17 @@ struct SqliteSubject final : StoreSubject {
   SqliteOptions options;
 };
 
+// What users' tests run on: slow now and then, and otherwise a store like any other.
+struct FaultySubject final : StoreSubject {
+  std::unique_ptr<Store> open(Loop& loop) override {
+    TestWorld world;
+    world.seed = 7;
+    world.slow_percent = 2;
+    return std::make_unique<FaultyStore>(loop, open_memory_store(loop, table), world);
+  }
+  std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();
+};
+
 inline std::vector<StoreCase> store_cases() {
   return {
       {"memory",
@@ -38,6 +50,9 @@ inline std::vector<StoreCase> store_cases() {
       {"sqlite",
        {.expires_leases = false, .requeues_at_open = true, .is_shared = false},
        [](const std::string& folder) { return std::make_unique<SqliteSubject>(folder); }},
+      {"faulty",
+       {.expires_leases = true, .requeues_at_open = false, .is_shared = true},
+       [](const std::string&) { return std::make_unique<FaultySubject>(); }},
   };
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -38,8 +39,9 @@ class RuntimeTest : public ::testing::TestWithParam<bool> {
     runtime_.reset();
     std::filesystem::remove_all(folder_);
   }
-  void open() {
+  void open(std::optional<TestWorld> world = {}) {
     RuntimeOptions options;
+    options.test_world = world;
     if (GetParam()) options.path = folder_ + "/runs.db";
     auto opened = Runtime::open(std::move(options));
     ASSERT_TRUE(opened) << opened.error().to_string();
@@ -68,7 +70,7 @@ class RuntimeTest : public ::testing::TestWithParam<bool> {
       Report step = report_of(ReportKind::kStepSucceeded, activation);
       step.step = "s" + std::to_string(n);
       const auto answer = runtime_->record(std::move(step));
-      if (!answer) return;
+      if (!answer || answer->kind == ItemKind::kStop) return;
       EXPECT_EQ(ItemKind::kStepAnswer, answer->kind);
       EXPECT_EQ("s" + std::to_string(n), answer->text);
       ++recorded_;
@@ -136,6 +138,57 @@ TEST_P(RuntimeTest, WhoeverRecordsIsLetGoByACancelAndByTheEnd) {
   while (runtime_->counters().retries == 0) std::this_thread::yield();
   EXPECT_TRUE(runtime_->close(0).is_ok());
   reporter.join();
+}
+
+// -- a test world
+// --------------------------------------------------------------------------------------------------------
+
+TEST_P(RuntimeTest, WithoutATestWorldNothingCanBeMoved) {
+  EXPECT_EQ(StatusKind::kInvalid, runtime_->for_test_view().error().kind());
+  EXPECT_EQ(StatusKind::kInvalid, runtime_->for_test_jump(0, 1).error().kind());
+  EXPECT_EQ(0, runtime_->for_test_ahead_ms());
+}
+
+TEST_P(RuntimeTest, AJumpWakesARunThatWaitsAndIsRefusedWhenSomethingHappenedMeanwhile) {
+  constexpr int64_t kWeekMs = 7 * int64_t{86'400'000};
+  runtime_.reset();
+  open(TestWorld{});
+  ASSERT_TRUE(runtime_->serve("w", 100, 0).is_ok());
+  std::vector<StartRequest> requests(1);
+  requests[0].run.workflow = requests[0].run.queue = "w";
+  requests[0].run.wake_at = runtime_->for_test_view()->wall_ms + kWeekMs;
+  const RunId run = runtime_->start(std::move(requests))->at(0).run;
+  TestView view = *runtime_->for_test_view();
+  while (!view.is_idle) view = *runtime_->for_test_view();
+  EXPECT_EQ(1, view.commit_count);
+  // The lease's own timer stands before it, as in any engine.
+  EXPECT_GT(view.next_in_ms, 0);
+  EXPECT_EQ(StatusKind::kTimeout, runtime_->wait(run, 0).error().kind());
+  EXPECT_FALSE(*runtime_->for_test_jump(view.activity, kWeekMs)) << "somebody has asked for the run since";
+  view = *runtime_->for_test_view();
+  while (!view.is_idle) view = *runtime_->for_test_view();
+  EXPECT_TRUE(view.is_awaited);
+  ASSERT_TRUE(*runtime_->for_test_jump(view.activity, kWeekMs));
+  EXPECT_EQ(kWeekMs, runtime_->for_test_ahead_ms());
+  std::thread worker([this] { drive(); });
+  EXPECT_EQ(RunStatus::kSucceeded, runtime_->wait(run, kPatienceMs)->run_status);
+  EXPECT_TRUE(runtime_->close(0).is_ok());
+  worker.join();
+}
+
+TEST_P(RuntimeTest, ACutEngineAnswersNobodyAndClosesAtOnce) {
+  runtime_.reset();
+  TestWorld world;
+  world.cut_at = 4;  // the start, two steps, and then
+  open(world);
+  ASSERT_TRUE(runtime_->serve("w", 100, 0).is_ok());
+  std::thread worker([this] { drive(); });
+  ASSERT_EQ(1U, start(1).size());
+  while (!runtime_->for_test_view()->is_cut) std::this_thread::yield();
+  EXPECT_EQ(4, runtime_->for_test_view()->commit_count);
+  EXPECT_TRUE(runtime_->close(0).is_ok());
+  worker.join();
+  EXPECT_EQ(2, recorded_);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, RuntimeTest, ::testing::Values(false, true),
