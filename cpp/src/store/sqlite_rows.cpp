@@ -83,6 +83,7 @@ Status SqliteRows::load_names() {
   while ((outcome = list->step()) == SQLITE_ROW) {
     const int64_t id = list->integer(0);
     const std::string& name = names_.emplace(id, list->bytes(1)).first->second;
+    name_id_last_ = std::max(name_id_last_, id);
     name_ids_.emplace(name, id);
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the names of", outcome);
@@ -103,7 +104,7 @@ Status SqliteRows::name_id(const std::string& name, int64_t& id) {
     id = known->second;
     return Status::ok();
   }
-  id = static_cast<int64_t>(names_.size()) + 1;
+  id = ++name_id_last_;
   STEPWELL_TRY(finish(name_insert_.bind(id, Text{name}), "write a name to"));
   name_ids_.emplace(name, id);
   names_.emplace(id, name);

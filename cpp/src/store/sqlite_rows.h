@@ -70,6 +70,7 @@ class SqliteRows {
   // The names table; few, so all of them are kept.
   std::unordered_map<std::string, int64_t> name_ids_;
   std::unordered_map<int64_t, std::string> names_;
+  int64_t name_id_last_ = 0;
   // The leased table, with what each run's history has grown to. Complete: opening frees all leases, and only this
   // process leases. A failed commit may leave it ahead of the file, but then nothing is written any more.
   std::unordered_map<RunId, Standing> leases_;

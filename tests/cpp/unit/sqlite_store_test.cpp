@@ -185,6 +185,22 @@ TEST_F(SqliteStoreTest, EverythingSurvivesReopening) {
   EXPECT_EQ(asks().commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);
 }
 
+// A name was once numbered by how many were known, which looking up a run without a version made one more.
+TEST_F(SqliteStoreTest, NamesOfLaterLivesGetNumbersOfTheirOwn) {
+  for (int life = 0; life < 4; ++life) {
+    ASSERT_TRUE(open().is_ok());
+    for (const char* part : {"a", "b"}) {
+      Transition fresh = creation(2 * life + (*part == 'a' ? 1 : 2));
+      fresh.create->workflow = std::to_string(life) + part;
+      ASSERT_TRUE(asks().commit_one(std::move(fresh)).status.is_ok());
+      ASSERT_EQ(asks().load(2 * life + 1).value().row.version, "");
+    }
+    ASSERT_TRUE(asks().close().is_ok());
+  }
+  ASSERT_TRUE(open().is_ok());
+  EXPECT_EQ(asks().load(8).value().row.workflow, "3b");
+}
+
 TEST_F(SqliteStoreTest, DestroyedWithoutCloseKeepsWhatWasAccepted) {
   ASSERT_TRUE(open().is_ok());
   for (RunId run = 1; run <= 300; ++run) store_->commit(batch(creation(run)), [](const auto&) {});
