@@ -29,6 +29,8 @@ class SimStore final : public Store {
   void messages(OwnerId owner, MessagesDone done) override;
   void depth(const std::string& queue, MoveFunction<void(Result<int64_t>)> done) override;
   void find(FindRequest request, FindDone done) override;
+  void prune(PruneRequest request, PruneDone done) override;
+  void backup(BackupSlice slice, BackupDone done) override;
   void watch(MoveFunction<void()> changed) override;
   void close(StatusDone done) override;
 

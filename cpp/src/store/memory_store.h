@@ -33,6 +33,8 @@ class MemoryTable {
   [[nodiscard]] int64_t depth(const std::string& queue) const;
   [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
+  PruneAnswer prune(const PruneRequest& request);
+
   // `changed` runs inside apply whenever another writer than `watcher` queues a run or tells a leased one something.
   void watch(const void* watcher, MoveFunction<void()> changed);
   void unwatch(const void* watcher);
@@ -46,6 +48,7 @@ class MemoryTable {
     OwnerId owner = 0;
     WallMs lease_until = 0;
     std::set<std::pair<std::string, std::string>> message_keys;  // (topic, key)
+    bool is_trimmed = false;
   };
   struct Queue {
     std::set<std::pair<int32_t, RunId>> ready;  // by priority

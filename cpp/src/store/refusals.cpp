@@ -58,6 +58,10 @@ bool ends_a_pause(const std::string& topic) { return topic == "resume" || topic 
 
 Status store_closed() { return {StatusKind::kClosed, code::kClosed, "the store is closed"}; }
 
+Status store_has_no_file() {
+  return {StatusKind::kInvalid, code::kStoreNoFile, "a store in memory cannot be backed up; open the engine on a file"};
+}
+
 Status store_busy(size_t waiting_max) {
   return {StatusKind::kBusy, code::kBusy,
           "the store has " + std::to_string(waiting_max) + " calls waiting; try again when some are answered"};

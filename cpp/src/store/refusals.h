@@ -27,6 +27,7 @@ Status inbox_full(const Message& message);
 // What wakes a paused run.
 bool ends_a_pause(const std::string& topic);
 Status store_closed();
+Status store_has_no_file();
 Status store_busy(size_t waiting_max);
 
 }  // namespace stepwell::detail

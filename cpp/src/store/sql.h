@@ -8,7 +8,6 @@
 namespace stepwell::detail::sql {
 
 inline constexpr int kApplicationId = 0x53574C31;  // "SWL1"
-inline constexpr int kSchemaVersion = 3;
 
 // Before anything is read. Exclusive locking keeps the WAL's index in our memory: no second connection can exist, which
 // SQLite's WAL-reset bug (up to 3.51.2) needs, and a commit makes no locking calls.
@@ -27,6 +26,7 @@ inline constexpr const char* kSynchronousNormal = "PRAGMA synchronous=NORMAL";
 inline constexpr const char* kSettings =
     "PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=FAST; PRAGMA journal_size_limit=33554432;";
 
+// Version 3; what came later is in sqlite_migrations.cpp.
 inline constexpr const char* kSchema = R"sql(
 -- Workflow and queue names, once each.
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);

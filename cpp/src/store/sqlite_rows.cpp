@@ -10,6 +10,7 @@
 namespace stepwell::detail {
 
 namespace {
+using Kept = SqliteStatement::BytesOrNumber;
 using Text = SqliteStatement::Text;
 using TextOrNull = SqliteStatement::TextOrNull;
 using IntegerOrNull = SqliteStatement::IntegerOrNull;
@@ -23,6 +24,9 @@ Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   std::unique_ptr<SqliteRows> rows(new SqliteRows(file));
   STEPWELL_TRY(rows->prepare_all());
   STEPWELL_TRY(rows->load_names());
+  Result<std::unique_ptr<SqliteBlobs>> blobs = SqliteBlobs::open(file);
+  if (!blobs) return blobs.error();
+  rows->blobs_ = std::move(blobs).value();
   const Result<int64_t> messages = file.read_integer(sql::kMessageCountAll);
   if (!messages) return messages.error();
   rows->message_count_ = *messages;
@@ -213,8 +217,10 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
 Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known) {
   for (size_t i = events_known; i < events.size(); ++i) {
     const Event& event = events[i];
+    Kept payload;
+    STEPWELL_TRY(blobs_->keep(event.payload, payload));
     event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind), event.attempt,
-                       Text{event.step}, event.at, event.payload);
+                       Text{event.step}, event.at, payload);
     STEPWELL_TRY(finish(event_insert_, "record an event in"));
   }
   return Status::ok();
@@ -229,8 +235,10 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
       STEPWELL_TRY(finish(messages_delete_.bind(run), "drop the messages of a run in"));
       message_count_ -= file_.changed_row_count();
     }
+    Kept result;
+    STEPWELL_TRY(blobs_->keep(transition.end->payload, result));
     finished_insert_.bind(run, static_cast<int32_t>(transition.end->status), row.token, standing.claims,
-                          row.event_count, transition.at, transition.end->payload);
+                          row.event_count, transition.at, result);
     return finish(finished_insert_, "end a run in");
   }
   if (transition.release) {
@@ -297,7 +305,9 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
   }
   int64_t version_id = 0;
   if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
-  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input,
+  Kept input;
+  STEPWELL_TRY(blobs_->keep(asked.input, input));
+  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
@@ -311,6 +321,7 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     if (asked.claimed_by != 0) return lease(transition.run, 1, 1, event_count);
     return finish(ready_first_.bind(queue_id, asked.priority, transition.run, event_count), "queue a run in");
   }
+  STEPWELL_TRY(blobs_->release(input.number));
   STEPWELL_TRY(meet_run(transition, answer));
   if (asked.key.empty()) return Status::ok();
   return finish(key_delete_.bind(workflow_id, Text{asked.key}), "take back a key in");
@@ -367,7 +378,7 @@ Status SqliteRows::claim(const ClaimRequest& request, std::vector<RunHistory>& c
     row.queue = request.queue;
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
-    row.input = ready_list_.bytes(7);
+    STEPWELL_TRY(blobs_->read(ready_list_, 7, row.input));
     row.priority = ready_list_.small_integer(8);
     row.deadline_at = ready_list_.integer_or(9, -1);
     row.parent = ready_list_.integer(10);
@@ -469,8 +480,8 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.key = row_by_run_.bytes(6);
   row.created_at = row_by_run_.integer(7);
   row.finished_at = row_by_run_.integer(8);
-  row.input = row_by_run_.bytes(9);
-  row.result = row_by_run_.bytes(10);
+  STEPWELL_TRY(blobs_->read(row_by_run_, 9, row.input));
+  STEPWELL_TRY(blobs_->read(row_by_run_, 10, row.result));
   row.priority = row_by_run_.small_integer(11);
   row.deadline_at = row_by_run_.integer_or(12, -1);
   row.parent = row_by_run_.integer(13);
@@ -490,7 +501,7 @@ Status SqliteRows::read_events(RunId run, std::vector<Event>& events) {
     event.attempt = event_list_.small_integer(1);
     event.step = event_list_.bytes(2);
     event.at = event_list_.integer(3);
-    event.payload = event_list_.bytes(4);
+    STEPWELL_TRY(blobs_->read(event_list_, 4, event.payload));
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the history of", outcome);
 }

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "stepwell/store.h"
+#include "stepwell/retention.h"
 #include "store/refusals.h"
+#include "store/sqlite_blobs.h"
 #include "store/sqlite_file.h"
 #include "store/sqlite_statement.h"
 
@@ -30,6 +32,7 @@ class SqliteRows {
   Status due(WallMs now, int64_t count_max, DueAnswer& answer);
   Status depth(const std::string& queue, int64_t& count);
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
+  Status prune(const PruneRequest& request, PruneAnswer& answer);
 
  private:
   explicit SqliteRows(SqliteFile& file) : file_(file) {}
@@ -64,6 +67,18 @@ class SqliteRows {
   // Runs a statement that answers no rows.
   Status finish(SqliteStatement& statement, const char* doing);
   Status name_id(const std::string& name, int64_t& id);
+
+  // Upkeep; see sqlite_retention.cpp.
+  Status drop_content(RunId run, bool is_dropped, int64_t& rows_left, bool& is_empty);
+  Status delete_run(RunId run, int64_t workflow_id, const std::string& key);
+  Status upkeep_statement(const char* text, SqliteStatement*& statement);
+  Status list_numbers(const char* text, RunId run, int64_t from, std::vector<int64_t>& numbers);
+  template <typename... Values>
+  Status finish_upkeep(const char* text, const Values&... values) {
+    SqliteStatement* statement = nullptr;
+    STEPWELL_TRY(upkeep_statement(text, statement));
+    return finish(statement->bind(values...), "clear up");
+  }
   bool is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const;
 
   SqliteFile& file_;
@@ -78,6 +93,8 @@ class SqliteRows {
   // Messages in the file; while there are none, nobody looks for any.
   int64_t message_count_ = 0;
 
+  std::unique_ptr<SqliteBlobs> blobs_;
+  std::unordered_map<const char*, SqliteStatement> upkeep_;  // by text, when first used
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
   SqliteStatement ready_insert_, ready_first_, ready_update_, ready_delete_, ready_count_, ready_list_, ready_take_;
