@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwell import llm
+    from stepwell import llm, store
     from stepwell._batch import Batch, BatchItem, BatchProgress
     from stepwell._engine import Engine
     from stepwell._errors import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WaitTimeout,
         WorkflowError,
     )
+    from stepwell._retention import Retention
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
@@ -65,6 +66,7 @@ _WHERE = {
     "InputError": "_errors",
     "LlmError": "_errors",
     "NotFoundError": "_errors",
+    "Retention": "_retention",
     "Retry": "_types",
     "Run": "_run",
     "RunCancelled": "_errors",
@@ -93,6 +95,7 @@ _WHERE = {
     "sleep_until_blocking": "_waits",
     "step": "_workflow",
     "step_key": "_waits",
+    "store": "",
     "triage": "",
     "uuid": "_waits",
     "wait_for_signal": "_waits",
@@ -112,6 +115,7 @@ __all__ = [
     "InputError",
     "LlmError",
     "NotFoundError",
+    "Retention",
     "Retry",
     "Run",
     "RunCancelled",
@@ -140,6 +144,7 @@ __all__ = [
     "sleep_until_blocking",
     "step",
     "step_key",
+    "store",
     "triage",
     "uuid",
     "wait_for_signal",

@@ -1,4 +1,4 @@
-"""The command line: `stepwell triage`, `stepwell demo`, `stepwell explain`.
+"""The command line: `stepwell triage`, `stepwell store`, `stepwell demo`, `stepwell explain`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run the same command to go on).
 """
@@ -20,6 +20,8 @@ _EXIT_FAILED, _EXIT_INPUT, _EXIT_STOPPED = 1, 2, 130
 
 
 def _parser() -> argparse.ArgumentParser:
+    from stepwell import _store_tools
+
     parser = argparse.ArgumentParser(prog="stepwell", description="Durable AI workflows and ticket triage.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     triage = commands.add_parser("triage", help="label every row of a CSV, JSONL or Parquet file; resumable")
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     triage.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     demo = commands.add_parser("demo", help="label 240 sample tickets: no key, no network")
     demo.add_argument("--folder", default="stepwell-demo", help="where results and report go (default: stepwell-demo)")
+    _store_tools.add_parser(commands)
     explain = commands.add_parser("explain", help="tell more about an error code, offline")
     explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
     commands.add_parser("version", help="print the version")
@@ -99,6 +102,12 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def _store(args: argparse.Namespace) -> int:
+    from stepwell import _store_tools
+
+    return _store_tools.run(args)
+
+
 def _version(_: argparse.Namespace) -> int:
     from stepwell import __version__
 
@@ -110,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    command = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}.get(args.command or "")
+    command = {"triage": _triage, "demo": _demo, "store": _store, "explain": _explain, "version": _version}.get(
+        args.command or ""
+    )
     if command is None:
         parser.print_help()
         return _EXIT_INPUT

@@ -14,6 +14,7 @@
 #include "stepwell/call.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
 #include "stepwell/types.h"
@@ -34,6 +35,7 @@ struct RuntimeOptions {
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
   int32_t connections_per_host_max = 8192;
+  std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted
 };
 
 struct StartRequest {
@@ -114,6 +116,7 @@ struct Report {
 // Counters since open; read without stopping anything.
 struct Counters {
   int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
+  int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
   int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
   int64_t loop_inbox_count = 0, outbox_count = 0;
 };
@@ -154,6 +157,8 @@ class Runtime {
   virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
+  // One slice of a copy of the store, made while it is used; see BackupSlice. Waits.
+  virtual Result<BackupProgress> backup(BackupSlice slice) = 0;
   // Tells a run something from outside (see Message; id and at are set here). Durable when it returns. Waits.
   virtual Status tell(Message message) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.

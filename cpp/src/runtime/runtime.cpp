@@ -16,6 +16,7 @@
 #include "loop/uv_loop.h"
 #include "runtime/channels.h"
 #include "runtime/dispatcher.h"
+#include "runtime/pruner.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
 
@@ -86,6 +87,7 @@ class RuntimeDoor final : public Runtime {
       (void)store_.release();
       (void)transport_.release();
       (void)dispatcher_.release();
+      (void)pruner_.release();
       (void)thread_.release();
     }
   }
@@ -120,6 +122,7 @@ class RuntimeDoor final : public Runtime {
     thread_ = std::make_unique<std::thread>([this, dispatcher] {
       dispatcher_ = std::make_unique<Dispatcher>(
           *loop_, *store_, *transport_, [this](std::vector<Item>& items) { channels_.put(items); }, dispatcher);
+      if (options_.retention) pruner_ = std::make_unique<detail::Pruner>(*loop_, *store_, options_.retention);
       loop_->run();
     });
     return Status::ok();
@@ -224,6 +227,16 @@ class RuntimeDoor final : public Runtime {
     return std::move(taken.front());
   }
 
+  Result<BackupProgress> backup(BackupSlice slice) override {
+    Reply<Result<BackupProgress>> reply;
+    STEPWELL_TRY(admit(1, [this, slice = std::move(slice), send = reply.sender()]() mutable {
+      store_->backup(std::move(slice), send);
+    }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return std::move(taken.front());
+  }
+
   Status tell(Message message) override {
     Reply<Status> reply;
     STEPWELL_TRY(admit(1, [this, message = std::move(message), send = reply.sender()]() mutable {
@@ -250,7 +263,7 @@ class RuntimeDoor final : public Runtime {
   Counters counters() const override {
     Reply<Counters> reply;
     auto* self = const_cast<RuntimeDoor*>(this);  // NOLINT: reading counters changes nothing a caller can see
-    if (!self->admit(1, [this, send = reply.sender()] { send(dispatcher_->counters()); }).is_ok())
+    if (!self->admit(1, [this, send = reply.sender()] { send(count()); }).is_ok())
       return last_counters_;
     auto taken = reply.take(-1);
     Counters counters = taken.empty() ? last_counters_ : taken.front();
@@ -278,7 +291,8 @@ class RuntimeDoor final : public Runtime {
     is_closed_ = true;
     Reply<Status> reply;
     loop_->post([this, send = reply.sender()] {
-      last_counters_ = dispatcher_->counters();
+      last_counters_ = count();
+      pruner_.reset();
       dispatcher_->release_all([this, send](const Status&) { store_->close(send); });
     });
     const auto taken = reply.take(-1);
@@ -313,6 +327,13 @@ class RuntimeDoor final : public Runtime {
       if (dispatcher_) task();
     });
     return Status::ok();
+  }
+
+  // On the loop thread.
+  Counters count() const {
+    Counters counters = dispatcher_->counters();
+    if (pruner_) pruner_->add_to(counters);
+    return counters;
   }
 
   template <typename F>
@@ -370,6 +391,7 @@ class RuntimeDoor final : public Runtime {
   std::unique_ptr<Store> store_;
   std::unique_ptr<HttpTransport> transport_;
   std::unique_ptr<Dispatcher> dispatcher_;  // made and ended on the loop thread
+  std::unique_ptr<detail::Pruner> pruner_;  // the same; none without a policy
   std::unique_ptr<std::thread> thread_;
 };
 

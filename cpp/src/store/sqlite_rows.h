@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "stepwell/store.h"
+#include "stepwell/store_file.h"
 #include "stepwell/retention.h"
 #include "store/refusals.h"
 #include "store/sqlite_blobs.h"
@@ -33,6 +34,11 @@ class SqliteRows {
   Status depth(const std::string& queue, int64_t& count);
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
   Status prune(const PruneRequest& request, PruneAnswer& answer);
+  // Export and import; sqlite_records.cpp.
+  Status list_records(RunId after, int64_t run_count_max, int64_t bytes_max, RunRecords& records);
+  Status add_record(const RunRecord& record, ImportCounts& counts, Status& refusal);
+  // Names the payloads of a run that cannot be read.
+  Status check_payloads(RunId run, Findings& findings);
 
  private:
   explicit SqliteRows(SqliteFile& file) : file_(file) {}
@@ -68,7 +74,10 @@ class SqliteRows {
   Status finish(SqliteStatement& statement, const char* doing);
   Status name_id(const std::string& name, int64_t& id);
 
-  // Upkeep; see sqlite_retention.cpp.
+  // Upkeep; see sqlite_retention.cpp and sqlite_records.cpp.
+  Status read_record(RunId run, bool is_trimmed, RunRecord& record);
+  Status write_record(const RunRecord& record);
+  Status place_record(const RunRecord& record);
   Status drop_content(RunId run, bool is_dropped, int64_t& rows_left, bool& is_empty);
   Status delete_run(RunId run, int64_t workflow_id, const std::string& key);
   Status upkeep_statement(const char* text, SqliteStatement*& statement);
