@@ -86,6 +86,9 @@ def _info(args: argparse.Namespace) -> int:
     print(f"store     {found.path}  (schema {found.schema}, SQLite {found.sqlite})")
     unused = found.free_pages * 100 // max(found.pages, 1)
     print(f"size      {_bytes(found.file_bytes)}, log {_bytes(found.log_bytes)}, {unused} % of the pages unused")
+    if found.needs_migration:
+        print("runs      not counted: its schema is older; an engine, or `stepwell store compact`, brings it up")
+        return 0
     print(f"runs      {found.run_count:,} from {_moment(found.oldest_ms)} to {_moment(found.newest_ms)}")
     for workflow, counts in found.runs.items():
         print(f"  {workflow:<24} " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))

@@ -63,6 +63,8 @@ class Info:
     newest_ms: int | None
     largest_run: str
     largest_bytes: int
+    #: Written by an older version: only its pages were looked at.
+    needs_migration: bool
     #: A disk error stopped the last engine; the next one rescues the file before anything else.
     needs_rescue: bool
 
@@ -119,12 +121,14 @@ def info(path: str | Path, *, progress: Progress | None = None) -> Info:
         times: list[int] = []
         largest = (0, 0)
         after = 0
+        is_old = False
         while True:
             try:
                 tallies, after, count = file.tally(after, _SLICE_RUNS)
             except InputError as error:
                 if error.code != "SW-E1103":
                     raise
+                is_old = True
                 break
             for workflow, status, run_count, events, payloads, history, oldest, newest, run, run_bytes in tallies:
                 runs.setdefault(workflow, Counter())[RunStatus(status).name.lower()] += run_count
@@ -146,6 +150,7 @@ def info(path: str | Path, *, progress: Progress | None = None) -> Info:
         newest_ms=max(times, default=None),
         largest_run=run_name(largest[1]) if largest[1] else "",
         largest_bytes=largest[0],
+        needs_migration=is_old,
         **facts,
     )
 
@@ -243,7 +248,9 @@ def export(path: str | Path, target: str | Path, *, progress: Progress | None = 
     count = 0
     digest = hashlib.sha256()
     with _opened(path, _LOOK) as file, _private(partial) as out:
-        out.write(_store_records.header(file.facts()["schema"], __version__))
+        first = _store_records.header(file.facts()["schema"], __version__)
+        digest.update(first)
+        out.write(first)
         for record in _all_records(file):
             line = _store_records.line_of(record)
             if len(line) > _store_records.LINE_BYTES_MAX:

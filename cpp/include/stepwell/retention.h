@@ -38,7 +38,8 @@ struct PruneRequest {
 };
 
 struct PruneAnswer {
-  RunId after = 0;  // for the next slice; 0: the pass is over
+  RunId after = 0;  // for the next slice
+  bool is_over = false;  // there is none: the pass has come to its end
   int64_t trimmed_count = 0;
   int64_t deleted_count = 0;
 };

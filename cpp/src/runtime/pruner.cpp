@@ -62,8 +62,8 @@ void Pruner::prune() {
     if (!*is_alive || !answer) return;  // a store that cannot prune takes no commits either, and says so there
     trimmed_count_ += answer->trimmed_count;
     deleted_count_ += answer->deleted_count;
-    after_ = answer->after;
-    wait(after_ == 0 ? pass_ms_ : std::max(kPauseMsMin, kPausePerSlice * (loop_.now_ms() - began)));
+    after_ = answer->is_over ? 0 : answer->after;
+    wait(answer->is_over ? pass_ms_ : std::max(kPauseMsMin, kPausePerSlice * (loop_.now_ms() - began)));
   });
 }
 

@@ -304,13 +304,14 @@ RunHistory MemoryTable::copy(const Entry& entry, bool with_events) {
 
 PruneAnswer MemoryTable::prune(const PruneRequest& request) {
   PruneAnswer answer;
+  answer.after = request.after;
   const WallMs youngest = request.now - detail::shortest_ms(*request.policy);
   int64_t rows_left = request.rows_max;
   for (auto next = entries_.upper_bound(request.after); next != entries_.end();) {
     const auto here = next++;
     Entry& entry = here->second;
     const RunRow& row = entry.history.row;
-    if (row.created_at > youngest) return {0, answer.trimmed_count, answer.deleted_count};
+    if (row.created_at > youngest) break;
     if (rows_left-- == 0) return answer;
     answer.after = row.run;
     const detail::Fate fate =
@@ -328,7 +329,7 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
       ++answer.deleted_count;
     }
   }
-  answer.after = 0;
+  answer.is_over = true;
   return answer;
 }
 

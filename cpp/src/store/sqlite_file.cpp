@@ -262,11 +262,17 @@ Status SqliteFile::back_up(const BackupSlice& slice, BackupProgress& progress) {
 
 Status SqliteFile::disconnect() {
   backup_.reset();
+  if (connection_ == nullptr) return Status::ok();
   Status status = checkpoint();
   if (!status.is_ok()) mark_failed();
   // Now that the file has everything, SQLite may delete the WAL.
   if (!is_failed_ && !is_as_is_) sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
   sqlite3_close(std::exchange(connection_, nullptr));
+  // Looking alone has made an empty log if there was none.
+  std::error_code failed;
+  if (is_as_is_ && std::filesystem::file_size(path_ + "-wal", failed) == 0) {
+    std::filesystem::remove(path_ + "-wal", failed);
+  }
   return status;
 }
 

@@ -38,22 +38,24 @@ Status SqliteRows::prune(const PruneRequest& request, PruneAnswer& answer) {
     each.is_trimmed = list->integer(7) != 0;
   }
   if (outcome != SQLITE_DONE) return file_.fault("look for old runs in", outcome);
-  const bool is_last = static_cast<int64_t>(ended.size()) < request.rows_max;
+  answer.after = request.after;
   int64_t rows_left = request.rows_max;
   for (const Ended& each : ended) {
-    if (each.row.created_at > youngest) return Status::ok();
+    answer.is_over = each.row.created_at > youngest;
+    if (answer.is_over) return Status::ok();
     const Fate fate = fate_of(*request.policy, each.row, request.now);
     if (fate != Fate::kKeep) {
       bool is_empty = false;
+      const int64_t rows_before = rows_left;
       STEPWELL_TRY(drop_content(each.row.run, each.is_trimmed, rows_left, is_empty));
       if (!is_empty) return Status::ok();  // the next slice goes on with this run
       if (fate == Fate::kDelete) ++answer.deleted_count;
-      if (fate == Fate::kTrim && !each.is_trimmed) ++answer.trimmed_count;
+      if (fate == Fate::kTrim && rows_left < rows_before) ++answer.trimmed_count;
       if (fate == Fate::kDelete) STEPWELL_TRY(delete_run(each.row.run, each.workflow_id, each.row.key));
     }
     answer.after = each.row.run;
   }
-  if (is_last) answer.after = 0;
+  answer.is_over = static_cast<int64_t>(ended.size()) < request.rows_max;
   return Status::ok();
 }
 
