@@ -13,8 +13,7 @@ namespace {
 std::shared_ptr<const RetentionPolicy> retention_of(const py::object& policy) {
   if (policy.is_none()) return nullptr;
   using Times = std::tuple<int64_t, int64_t, int64_t>;
-  const auto [times, by_workflow, key_ms] =
-      policy.cast<std::tuple<Times, std::map<std::string, Times>, int64_t>>();
+  const auto [times, by_workflow, key_ms] = policy.cast<std::tuple<Times, std::map<std::string, Times>, int64_t>>();
   const auto times_of = [](const Times& given) {
     return RetentionTimes{std::get<0>(given), std::get<1>(given), std::get<2>(given)};
   };
@@ -167,14 +166,6 @@ void register_caller_side(py::class_<Runtime>& runtime) {
            py::arg("is_failed") = false, py::arg("before") = 0, py::arg("count_max") = 1,
            py::arg("with_events") = false)
       .def(
-          "backup",
-          [](Runtime& runtime, const std::string& path, int64_t page_count_max, bool is_given_up) {
-            const BackupProgress progress = value_or_raise(
-                without_gil([&] { return runtime.backup(BackupSlice{path, page_count_max, is_given_up}); }));
-            return py::make_tuple(progress.done_count, progress.page_count, progress.is_finished);
-          },
-          py::arg("path"), py::arg("page_count_max"), py::arg("is_given_up"), py::pos_only())
-      .def(
           "tell",
           [](Runtime& runtime, RunId run, const std::string& topic, const py::bytes& payload, const std::string& key) {
             Message message;
@@ -204,6 +195,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           py::arg("deadline_ms"), py::pos_only());
 }
 
+void register_upkeep(py::class_<Runtime>& runtime) {
+  runtime.def(
+      "backup",
+      [](Runtime& runtime, const std::string& path, int64_t page_count_max, bool is_given_up) {
+        const BackupProgress progress =
+            value_or_raise(without_gil([&] { return runtime.backup(BackupSlice{path, page_count_max, is_given_up}); }));
+        return py::make_tuple(progress.done_count, progress.page_count, progress.is_finished);
+      },
+      py::arg("path"), py::arg("page_count_max"), py::arg("is_given_up"), py::pos_only());
+}
+
 }  // namespace
 
 void register_runtime(py::module_& module) {
@@ -212,6 +214,7 @@ void register_runtime(py::module_& module) {
       "One engine: its loop thread, its store thread, and the batches between them and Python.");
   register_worker_side(runtime);
   register_caller_side(runtime);
+  register_upkeep(runtime);
 }
 
 }  // namespace stepwell::binding

@@ -47,9 +47,9 @@ py::tuple tallies_of(const RunTallies& answer) {
 }
 
 py::tuple findings_of(const Findings& answer) {
-  return py::make_tuple(list_of(answer.findings,
-                                [](const Finding& each) { return py::make_tuple(each.run, text_of(each.what)); }),
-                        answer.after, answer.run_count);
+  return py::make_tuple(
+      list_of(answer.findings, [](const Finding& each) { return py::make_tuple(each.run, text_of(each.what)); }),
+      answer.after, answer.run_count);
 }
 
 py::tuple record_of(const RunRecord& record) {
@@ -168,16 +168,16 @@ void register_checks(py::class_<StoreFile>& file) {
             return findings_of(value_or_raise(without_gil([&] { return file.check_runs(after, count_max); })));
           },
           py::arg("after"), py::arg("run_count_max"), py::pos_only())
-      .def("check_strays",
-           [](StoreFile& file) { return findings_of(value_or_raise(without_gil([&] { return file.check_strays(); }))); });
+      .def("check_strays", [](StoreFile& file) {
+        return findings_of(value_or_raise(without_gil([&] { return file.check_strays(); })));
+      });
 }
 
 void register_copies(py::class_<StoreFile>& file) {
   file.def_static(
           "open",
           [](const std::string& path, int access) {
-            return value_or_raise(
-                without_gil([&] { return StoreFile::open(path, static_cast<StoreAccess>(access)); }));
+            return value_or_raise(without_gil([&] { return StoreFile::open(path, static_cast<StoreAccess>(access)); }));
           },
           py::arg("path"), py::arg("access"), py::pos_only())
       .def(

@@ -108,7 +108,13 @@ class DeadLetters:
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
     run, status, _, workflow, _, key, payload, result, _, finished_at, *_ = row
     return DeadLetter(
-        run, workflow, key, RunStatus(status), _codec.decode(payload) if payload else None, _codec.decode_error(result), finished_at
+        run,
+        workflow,
+        key,
+        RunStatus(status),
+        _codec.decode(payload) if payload else None,
+        _codec.decode_error(result),
+        finished_at,
     )
 
 

@@ -128,7 +128,7 @@ def _flag(value: Any) -> bool:
 
 
 def _kind(value: Any) -> int:
-    if not 1 <= _whole(value) <= 6:  # noqa: PLR2004 - EventKind
+    if not 1 <= _whole(value) <= 6:
         raise _Bad("expected 1 to 6")
     return int(value)
 
@@ -151,7 +151,9 @@ def _rows(members: tuple[_Member, ...]) -> tuple[Callable[[Any], Any], Callable[
         for number, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != len(members):
                 raise _Bad(f"[{number}]: expected {', '.join(member[0] for member in members)}")
-            made.append(tuple(_member(f"[{number}].{m[0]}", m[2], value) for m, value in zip(members, row, strict=True)))
+            made.append(
+                tuple(_member(f"[{number}].{m[0]}", m[2], value) for m, value in zip(members, row, strict=True))
+            )
         return made
 
     return out, into
@@ -289,7 +291,10 @@ def check(path: str, file: BinaryIO) -> int:
         raise _bad(path, max(number, 1), "its last line is no trailer", "it was cut: export, or copy it, again")
     if end["runs"] != number - 2 or end["sha256"] != digest.hexdigest():
         raise _bad(
-            path, number, "its lines are not those that were written (checksum)", "it was changed: export, or copy, again"
+            path,
+            number,
+            "its lines are not those that were written (checksum)",
+            "it was changed: export, or copy, again",
         )
     return number - 2
 

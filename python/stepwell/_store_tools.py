@@ -36,7 +36,9 @@ def add_parser(commands: Any) -> None:
         verb = verbs.add_parser(name, help=about)
         verb.add_argument("store", metavar="STORE", help="the file; no engine may have it open")
         if name in ("backup", "export", "import"):
-            verb.add_argument("file", metavar="FILE", help="the export" if name == "import" else "a file that is not there")
+            verb.add_argument(
+                "file", metavar="FILE", help="the export" if name == "import" else "a file that is not there"
+            )
         if name in ("info", "verify"):
             verb.add_argument("--json", action="store_true", help="print JSON")
         if name == "verify":

@@ -54,9 +54,8 @@ def wait_for(run: sw.Run[Any], status: sw.RunStatus) -> None:
 
 def crash(store: Path) -> None:
     """A run that kills its process each time it is taken up, until it is given up."""
-    with sw.Engine(store, workflows=[flows.kills_its_process]) as engine:
-        with contextlib.suppress(sw.RunFailed):
-            engine.start(flows.kills_its_process, "x", key="deadly").result(20)
+    with sw.Engine(store, workflows=[flows.kills_its_process]) as engine, contextlib.suppress(sw.RunFailed):
+        engine.start(flows.kills_its_process, "x", key="deadly").result(20)
 
 
 def interrupt(store: Path) -> None:
@@ -74,7 +73,9 @@ def describe(store: Path) -> dict[str, Any]:
     """What the file holds, by key; read without an engine, so that nothing of it changes."""
     with contextlib.closing(sqlite3.connect(store)) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        runs = db.execute("SELECT key, workflow, status FROM run_list WHERE key IS NOT NULL ORDER BY created, key").fetchall()
+        runs = db.execute(
+            "SELECT key, workflow, status FROM run_list WHERE key IS NOT NULL ORDER BY created, key"
+        ).fetchall()
         children = db.execute("SELECT count(*) FROM runs WHERE parent IS NOT NULL").fetchone()[0]
         messages = db.execute("SELECT count(*) FROM messages").fetchone()[0]
     listed = {key: {"workflow": workflow, "status": status} for key, workflow, status in runs}
@@ -106,7 +107,7 @@ def make(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:  # noqa: PLR2004 - a part, in a process that may be killed
+    if len(sys.argv) == 3:  # a part, in a process that may be killed
         {"crash": crash, "end_some": end_some, "interrupt": interrupt}[sys.argv[1]](Path(sys.argv[2]))
     else:
         print(make(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE))

@@ -93,7 +93,8 @@ def test_golden_store_of_an_older_schema_is_the_same_as_a_new_one(tmp_path: Path
 
 def schema_of(path: Path) -> tuple[Any, ...]:
     with closing(sqlite3.connect(path)) as db:
-        return (db.execute("PRAGMA user_version").fetchone(), db.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall())
+        version = db.execute("PRAGMA user_version").fetchone()
+        return version, db.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
 
 
 def test_161_schema_of_a_newer_version_names_the_version_that_is_needed(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,55 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import asks, comes_to, doubles, until
+from flows import until
+from stores import LONG, change, dump, echo, make_store, refused
 
 import stepwell as sw
-from stepwell import _store_records, store
+from stepwell import store
 from stepwell.__main__ import main
-
-LONG = "all work and no play " * 500
-
-
-@sw.workflow
-async def echo(value: Any) -> Any:
-    return value
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store with runs in several states."""
-    path = tmp_path / "s.db"
-    with sw.Engine(path) as engine:
-        for i in range(30):
-            engine.start(doubles, i, key=f"d{i}").result(20)
-        engine.start(echo, LONG).result(20)
-        waiting = engine.start(asks, "10d", key="asks")
-        comes_to(waiting, sw.RunStatus.WAITING)
-        waiting.pause()
-        comes_to(waiting, sw.RunStatus.PAUSED)
-        waiting.signal("answer", {"a": 1}, key="once")
-    return path
-
-
-def change(path: Path, sql: str) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(sql)
-
-
-def dump(path: Path) -> list[str]:
-    """Every run as an export has it."""
-    target = path.with_suffix(f".{os.urandom(4).hex()}")
-    store.export(path, target)
-    lines = target.read_text().splitlines()[1:-1]
-    target.unlink()
-    return lines
-
-
-def refused(code: str, *args: Any) -> sw.WorkflowError:
-    with pytest.raises(sw.WorkflowError) as caught:
-        args[0](*args[1:])
-    assert caught.value.code == code, str(caught.value)
-    return caught.value
+    return make_store(tmp_path / "s.db")
 
 
 # -- info ------------------------------------------------------------------------------------------------------------
@@ -143,9 +105,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
-def test_162_163_verify_names_each_kind_of_breakage(
-    path: Path, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
+def test_162_163_verify_names_each_kind_of_breakage(path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
     assert store.verify(path, payloads=True) == []
     change(path, BREAKAGES[what])
     found = store.verify(path)
@@ -158,6 +118,13 @@ def test_162_verify_finds_payloads_that_are_not_json(path: Path) -> None:
     change(path, "UPDATE runs SET input = x'7B' WHERE key = 'd5'")
     assert store.verify(path) == []
     assert "input is not JSON" in str(store.verify(path, payloads=True)[0])
+
+
+def looked_at(path: Path) -> tuple[str, list[store.Finding]]:
+    try:
+        return "", store.verify(path)
+    except sw.WorkflowError as error:
+        return error.code, []
 
 
 @pytest.mark.parametrize("damage", ["zeroed", "flipped", "cut"])
@@ -174,14 +141,10 @@ def test_160_damaged_pages_are_named_or_harmless(path: Path, damage: str) -> Non
         else:
             broken = broken[: page * 4096]
         path.write_bytes(bytes(broken))
-        try:
-            found = store.verify(path)
-        except sw.WorkflowError as error:
-            assert error.code in ("SW-E1102", "SW-E1103", "SW-E1106"), str(error)
-            named += 1
-            continue
-        named += bool(found)
-        if not found:
+        code, found = looked_at(path)
+        assert code in ("", "SW-E1102", "SW-E1103", "SW-E1106")
+        named += bool(code or found)
+        if not code and not found:
             assert dump(path) == runs, f"page {page} was damaged and nobody noticed"
     assert named > len(whole) // 4096 * 0.8
     path.write_bytes(whole)
@@ -288,147 +251,6 @@ def test_a_store_in_memory_has_no_backup(tmp_path: Path) -> None:
         refused("SW-E1109", engine.backup, tmp_path / "b.db")
 
 
-# -- export and import -----------------------------------------------------------------------------------------------
-
-
-def test_export_and_import_give_back_every_run(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
-    change(path, "UPDATE finished SET result = x'FF00FE' WHERE run = (SELECT min(run) FROM finished)")  # no text
-    assert main(["store", "export", str(path), str(lines)]) == 0
-    assert main(["store", "import", str(new), str(lines)]) == 0
-    assert "32 runs added, 0 were there" in capsys.readouterr().out
-    assert store.verify(new) == []
-    assert dump(new) == dump(path)
-    assert store.import_runs(new, lines) == store.Added(0, 32)
-    with sw.Engine(new) as engine:
-        assert not engine.start(doubles, 7, key="d7").is_new
-        run = engine.start(asks, "10d", key="asks")
-        run.resume()
-        assert run.result(20) == {"a": 1}
-    assert refused("SW-E1108", store.import_runs, new, lines), "the run has gone on since"
-    refused("SW-E1107", store.export, path, lines)
-
-
-def test_import_goes_on_where_it_was_stopped(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
-    store.export(path, lines)
-    monkeypatch.setattr(store, "_SLICE_RUNS", 5)
-
-    def stops(done: int) -> None:
-        if done >= 15:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        store.import_runs(new, lines, progress=stops)
-    assert store.info(new).run_count == 15
-    assert store.import_runs(new, lines) == store.Added(17, 15)
-    assert dump(new) == dump(path)
-
-
-def rewritten(lines: list[bytes]) -> bytes:
-    """The lines with a trailer that fits them."""
-    return b"".join(lines) + _store_records.trailer(len(lines) - 1, hashlib.sha256(b"".join(lines)).hexdigest())
-
-
-def edited(line: bytes, **changes: Any) -> bytes:
-    return json.dumps({**json.loads(line), **changes}).encode() + b"\n"
-
-
-CUTS = {
-    "empty": lambda raw: b"",
-    "header only": lambda raw: raw.split(b"\n")[0] + b"\n",
-    "no trailer": lambda raw: b"\n".join(raw.split(b"\n")[:-2]) + b"\n",
-    "cut in a line": lambda raw: raw[: len(raw) // 2],
-    "last newline missing": lambda raw: raw[:-1],
-    "a line missing": lambda raw: b"\n".join(raw.split(b"\n")[:3] + raw.split(b"\n")[4:]),
-    "a digit changed": lambda raw: raw.replace(b'"token":1', b'"token":2', 1),
-    "lines swapped": lambda raw: b"\n".join([*(r := raw.split(b"\n"))[:2], r[3], r[2], *r[4:]]),
-    "another program's": lambda raw: b'{"hello": 1}\n' * 5,
-    "binary": lambda raw: os.urandom(5_000),
-    "a store": lambda raw: b"SQLite format 3\0" + bytes(4096),
-    "a later format": lambda raw: raw.replace(b'"stepwell_export": 1', b'"stepwell_export": 2', 1),
-    "an archive with ../": lambda raw: b"../../etc/passwd\n\0\0" * 100,
-}
-
-
-@pytest.mark.parametrize("cut", CUTS)
-def test_148_exports_that_are_not_whole_bring_nothing(path: Path, tmp_path: Path, cut: str) -> None:
-    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
-    store.export(path, lines)
-    lines.write_bytes(CUTS[cut](lines.read_bytes()))
-    error = refused("SW-E1108", store.import_runs, new, lines)
-    assert "line" in error.loc
-    assert not new.exists()
-    assert main(["store", "import", str(new), str(lines)]) == 2
-
-
-BAD_LINES: dict[str, dict[str, Any]] = {
-    "status": {"status": 1},
-    "run": {"run": "r_../../x"},
-    "workflow": {"workflow": ""},
-    "event_count": {"event_count": 5},
-    "events[0]": {"events": [[1, 1, "s"]]},
-    "kind": {"events": [[77, 1, "s", "1", 5]], "event_count": 1},
-    "created_at": {"created_at": 1e300},
-    "token": {"token": 2**64},
-    "attempt": {"events": [[1, True, "s", "1", 5]], "event_count": 1},
-    "input": {"input": {"base64": "%%%"}},
-    "result": {"result": None},
-    "key": {"key": "k" * 300},
-    "parent": {"parent": 5},
-    "members": {"extra": 1},
-    "is_trimmed": {"is_trimmed": 1},
-    "messages": {"messages": [[1, "t", "", 1, "1"]]},
-}
-
-
-@pytest.mark.parametrize("member", BAD_LINES)
-def test_162_lines_with_wrong_values_are_named(path: Path, tmp_path: Path, member: str) -> None:
-    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
-    store.export(path, lines)
-    parts = lines.read_bytes().splitlines(keepends=True)[:-1]
-    parts[2] = edited(parts[2], **BAD_LINES[member])
-    lines.write_bytes(rewritten(parts))
-    error = refused("SW-E1108", store.import_runs, new, lines)
-    assert error.loc == "line 3"
-    assert member in error.message
-    for raw in (b"[" * 100_000 + b"\n", b"null\n", b'{"run": NaN\n'):
-        lines.write_bytes(rewritten([*parts[:2], raw]))
-        refused("SW-E1108", store.import_runs, new, lines)
-
-
-def test_162_huge_lines_are_refused_before_they_are_read(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = tmp_path / "runs.jsonl"
-    store.export(path, lines)
-    monkeypatch.setattr(_store_records, "LINE_BYTES_MAX", 2_000)
-    assert "more than 2000 bytes" in str(refused("SW-E1108", store.import_runs, tmp_path / "new.db", lines))
-    refused("SW-E1108", store.export, path, tmp_path / "again.jsonl")
-    assert not list(tmp_path.glob("again*"))
-
-
-def test_conflicts_of_ids_and_keys_are_refused_and_change_nothing(path: Path, tmp_path: Path) -> None:
-    lines = tmp_path / "runs.jsonl"
-    store.export(path, lines)
-    parts = lines.read_bytes().splitlines(keepends=True)[:-1]
-    before = dump(path)
-    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77"), parts[2]]))
-    assert 'its key "d0" is another run\'s here' in str(refused("SW-E1108", store.import_runs, path, lines))
-    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77", key="new"), edited(parts[2], result="8")]))
-    assert "not the same" in str(refused("SW-E1108", store.import_runs, path, lines))
-    assert dump(path) == before, "a slice is added whole or not at all"
-
-
-def test_149_export_onto_the_store_itself_or_to_a_place_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
-    before = path.read_bytes()
-    refused("SW-E1107", store.export, path, path)
-    refused("SW-E1107", store.export, path, tmp_path / "none" / "e.jsonl")
-    refused("SW-E1108", store.import_runs, path, path)
-    refused("SW-E1108", store.import_runs, path, tmp_path / "missing.jsonl")
-    assert path.read_bytes() == before
-
-
 # -- disks that fail -------------------------------------------------------------------------------------------------
 
 FULL = """
@@ -453,7 +275,7 @@ def test_149_a_full_disk_leaves_the_store_whole_and_no_litter(path: Path, tmp_pa
         [sys.executable, "-c", FULL, verb, str(path), str(target), "5000"], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() in ("SW-E1104", "SW-E1105", "SW-E1107"), done.stderr
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.db", "s.db.lock"]
+    assert {file.name for file in tmp_path.iterdir()} - {"s.db-wal"} == {"s.db", "s.db.lock"}
     assert dump(path) == runs
 
 

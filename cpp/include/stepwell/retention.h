@@ -1,9 +1,9 @@
 // How long runs are kept after their end. Without a policy nothing is ever deleted.
 //
-// A run that has ended goes in up to two steps. When its time is over, what it took in, did and was told is dropped: its
-// input, history and message keys. Its row, key and result stay until the key is old enough too, so that a start with
-// the key still gives the same run and its answer; then they go as well, and the key starts a new run. Runs without a
-// key go in one step. Plain values; any thread.
+// A run that has ended goes in up to two steps. When its time is over, what it took in, did and was told is dropped:
+// its input, history and message keys. Its row, key and result stay until the key is old enough too, so that a start
+// with the key still gives the same run and its answer; then they go as well, and the key starts a new run. Runs
+// without a key go in one step. Plain values; any thread.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct PruneRequest {
 };
 
 struct PruneAnswer {
-  RunId after = 0;  // for the next slice
+  RunId after = 0;       // for the next slice
   bool is_over = false;  // there is none: the pass has come to its end
   int64_t trimmed_count = 0;
   int64_t deleted_count = 0;

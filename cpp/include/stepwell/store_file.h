@@ -27,10 +27,10 @@ struct StoreFacts {
   int64_t log_bytes = 0;  // of the write-ahead log beside it
   int64_t page_count = 0;
   int64_t free_page_count = 0;
-  int64_t message_count = 0;    // sent and not yet taken
-  int64_t payload_count = 0;    // long ones, which are kept once
-  int64_t payload_bytes = 0;    // of those, as users see them
-  int64_t packed_bytes = 0;     // and as they are kept
+  int64_t message_count = 0;      // sent and not yet taken
+  int64_t payload_count = 0;      // long ones, which are kept once
+  int64_t payload_bytes = 0;      // of those, as users see them
+  int64_t packed_bytes = 0;       // and as they are kept
   bool is_marked_failed = false;  // a disk error stopped its last engine; the next open rescues it
 };
 
@@ -40,8 +40,8 @@ struct RunTally {
   RunStatus status = RunStatus::kQueued;
   int64_t run_count = 0;
   int64_t event_count = 0;
-  int64_t payload_bytes = 0;  // inputs and results
-  int64_t history_bytes = 0;  // payloads of events
+  int64_t payload_bytes = 0;            // inputs and results
+  int64_t history_bytes = 0;            // payloads of events
   WallMs oldest_at = 0, newest_at = 0;  // created
   RunId largest = 0;
   int64_t largest_bytes = 0;
@@ -67,9 +67,9 @@ struct Findings {
 
 // A run with all that belongs to it: a line of an export.
 struct RunRecord {
-  RunHistory history;        // a leased run is recorded as queued
-  uint64_t fingerprint = 0;  // of its key
-  bool is_trimmed = false;   // retention has dropped input and history
+  RunHistory history;                                             // a leased run is recorded as queued
+  uint64_t fingerprint = 0;                                       // of its key
+  bool is_trimmed = false;                                        // retention has dropped input and history
   std::vector<std::pair<std::string, std::string>> message_keys;  // topic and key
 };
 

@@ -263,8 +263,7 @@ class RuntimeDoor final : public Runtime {
   Counters counters() const override {
     Reply<Counters> reply;
     auto* self = const_cast<RuntimeDoor*>(this);  // NOLINT: reading counters changes nothing a caller can see
-    if (!self->admit(1, [this, send = reply.sender()] { send(count()); }).is_ok())
-      return last_counters_;
+    if (!self->admit(1, [this, send = reply.sender()] { send(count()); }).is_ok()) return last_counters_;
     auto taken = reply.take(-1);
     Counters counters = taken.empty() ? last_counters_ : taken.front();
     counters.outbox_count = static_cast<int64_t>(channels_.count());

@@ -95,8 +95,7 @@ void SimStore::find(FindRequest request, FindDone done) {
 
 void SimStore::prune(PruneRequest request, PruneDone done) {
   enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
-    return MoveFunction<void()>(
-        [answer = table_->prune(request), done = std::move(done)]() mutable { done(answer); });
+    return MoveFunction<void()>([answer = table_->prune(request), done = std::move(done)]() mutable { done(answer); });
   });
 }
 

@@ -109,10 +109,11 @@ LEFT JOIN blob_bytes y ON y.id = b.id
 WHERE reference_count <> coalesce(seen, 0) OR y.id IS NULL LIMIT 100)sql";
 
 // Export and import.
-inline constexpr const char* kRunList = "SELECT run, typeof(input) = 'integer' AND input = 0 FROM runs WHERE run > ?1"
-                                        " ORDER BY run LIMIT ?2";
-inline constexpr const char* kKeyFingerprint = "SELECT fingerprint FROM keys WHERE run = ?1 AND workflow_id = ?2 AND key = ?3";
-inline constexpr const char* kMessageKeyList =
-    "SELECT topic, key FROM message_keys WHERE run = ?1 ORDER BY topic, key";
+inline constexpr const char* kRunList =
+    "SELECT run, typeof(input) = 'integer' AND input = 0 FROM runs WHERE run > ?1"
+    " ORDER BY run LIMIT ?2";
+inline constexpr const char* kKeyFingerprint =
+    "SELECT fingerprint FROM keys WHERE run = ?1 AND workflow_id = ?2 AND key = ?3";
+inline constexpr const char* kMessageKeyList = "SELECT topic, key FROM message_keys WHERE run = ?1 ORDER BY topic, key";
 
 }  // namespace stepwell::detail::sql

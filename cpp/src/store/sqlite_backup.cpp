@@ -83,7 +83,8 @@ Status copy_whole(sqlite3* source, const std::string& path) {
   std::error_code ignored;
   std::filesystem::remove(path, ignored);
   if ((outcome & 0xFF) == SQLITE_INTERRUPT) {
-    return {StatusKind::kCancelled, code::kRunCancelled, "the copy to " + path + " was stopped; the store is as it was"};
+    return {StatusKind::kCancelled, code::kRunCancelled,
+            "the copy to " + path + " was stopped; the store is as it was"};
   }
   if ((outcome & 0xFF) == SQLITE_CORRUPT) {
     return {StatusKind::kIo, code::kStoreCorrupt, "cannot copy the store: " + reason + "; see stepwell store verify"};

@@ -11,7 +11,8 @@ namespace stepwell::detail {
 
 namespace {
 
-// Text of an LLM's kind comes out at a quarter of its length either way; the levels above cost more time than they save.
+// Text of an LLM's kind comes out at a quarter of its length either way; the levels above cost more time than they
+// save.
 constexpr int kLevel = 1;
 
 std::string hash_of(const std::string& bytes) {
@@ -45,10 +46,14 @@ SqliteBlobs::~SqliteBlobs() = default;
 Result<std::unique_ptr<SqliteBlobs>> SqliteBlobs::open(SqliteFile& file) {
   std::unique_ptr<SqliteBlobs> blobs(new SqliteBlobs(file));
   const std::pair<SqliteStatement*, const char*> statements[] = {
-      {&blobs->find_, sql::kBlobFind},           {&blobs->count_up_, sql::kBlobCountUp},
-      {&blobs->count_down_, sql::kBlobCountDown}, {&blobs->insert_, sql::kBlobInsert},
-      {&blobs->insert_bytes_, sql::kBlobBytesInsert}, {&blobs->bytes_, sql::kBlobBytes},
-      {&blobs->delete_, sql::kBlobDelete},       {&blobs->delete_bytes_, sql::kBlobBytesDelete},
+      {&blobs->find_, sql::kBlobFind},
+      {&blobs->count_up_, sql::kBlobCountUp},
+      {&blobs->count_down_, sql::kBlobCountDown},
+      {&blobs->insert_, sql::kBlobInsert},
+      {&blobs->insert_bytes_, sql::kBlobBytesInsert},
+      {&blobs->bytes_, sql::kBlobBytes},
+      {&blobs->delete_, sql::kBlobDelete},
+      {&blobs->delete_bytes_, sql::kBlobBytesDelete},
   };
   for (const auto& [statement, text] : statements) {
     Result<SqliteStatement> prepared = file.prepare(text);
@@ -84,8 +89,7 @@ Status SqliteBlobs::keep(const std::string& bytes, SqliteStatement::BytesOrNumbe
 
 Status SqliteBlobs::add(const std::string& hash, const std::string& bytes, int64_t& number) {
   std::string packed(ZSTD_compressBound(bytes.size()), '\0');
-  const size_t length =
-      ZSTD_compress2(contexts_->packing, packed.data(), packed.size(), bytes.data(), bytes.size());
+  const size_t length = ZSTD_compress2(contexts_->packing, packed.data(), packed.size(), bytes.data(), bytes.size());
   // As many bytes as there were mean that they are stored as they are.
   const bool is_packed = ZSTD_isError(length) == 0 && length < bytes.size();
   if (is_packed) packed.resize(length);
@@ -115,7 +119,8 @@ Status SqliteBlobs::fetch(int64_t number, std::string& bytes) {
   const int64_t count = bytes_.integer(0);
   std::string packed = bytes_.bytes(1);
   bytes_.reset();
-  if (count < 0 || static_cast<size_t>(count) > file_.payload_bytes_max()) return damaged(number, "its length is wrong");
+  if (count < 0 || static_cast<size_t>(count) > file_.payload_bytes_max())
+    return damaged(number, "its length is wrong");
   if (packed.size() == static_cast<size_t>(count)) {
     bytes = std::move(packed);
     return Status::ok();

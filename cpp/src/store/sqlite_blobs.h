@@ -28,8 +28,8 @@ class SqliteBlobs {
 
   // What to bind for `bytes`, which must outlive it: a blob's number, with one reference more, or the bytes themselves.
   Status keep(const std::string& bytes, SqliteStatement::BytesOrNumber& kept);
-  // The payload in a column of a row that was just answered; `from` is reset when it cannot be read. A blob that is missing or damaged is kIo with
-  // code::kStoreCorrupt.
+  // The payload in a column of a row that was just answered; `from` is reset when it cannot be read. A blob that is
+  // missing or damaged is kIo with code::kStoreCorrupt.
   Status read(SqliteStatement& from, int column, std::string& bytes);
   // One reference less; with the last one the bytes go. kDropped and user bytes have none.
   Status release(int64_t number);

@@ -223,8 +223,9 @@ Status SqliteFile::fault(const char* doing, int outcome) const {
   switch (outcome & 0xFF) {
     case SQLITE_FULL:
       return {StatusKind::kIo, code::kStoreFull,
-              what + "the disk has room again and the store is opened anew; it then copies the file, so free at least "
-                     "the file's length"};
+              what +
+                  "the disk has room again and the store is opened anew; it then copies the file, so free at least "
+                  "the file's length"};
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return {StatusKind::kIo, code::kStoreCorrupt,

@@ -62,9 +62,9 @@ Status check_version(SqliteFile& file, int64_t version) {
     if (about && about->step() == SQLITE_ROW) needed = "stepwell " + about->bytes(0).substr(0, 40) + " or newer";
   }
   return {StatusKind::kInvalid, code::kStoreSchema,
-          "cannot open " + file.path() + ": it has schema version " + std::to_string(version) + ", and this is stepwell " +
-              STEPWELL_VERSION + ", which knows versions " + std::to_string(kSchemaVersionFirst) + " to " +
-              std::to_string(kSchemaVersion) + "; needed: " + needed};
+          "cannot open " + file.path() + ": it has schema version " + std::to_string(version) +
+              ", and this is stepwell " + STEPWELL_VERSION + ", which knows versions " +
+              std::to_string(kSchemaVersionFirst) + " to " + std::to_string(kSchemaVersion) + "; needed: " + needed};
 }
 
 }  // namespace stepwell::detail

@@ -42,9 +42,9 @@ bool is_same(const RunRow& one, const RunRow& other) {
   return one.status == other.status && one.token == other.token && one.claims == other.claims &&
          one.event_count == other.event_count && one.workflow == other.workflow && one.queue == other.queue &&
          one.key == other.key && one.input == other.input && one.result == other.result &&
-         one.created_at == other.created_at && one.finished_at == other.finished_at &&
-         one.priority == other.priority && one.wake_at == other.wake_at && one.deadline_at == other.deadline_at &&
-         one.parent == other.parent && one.parent_step == other.parent_step && one.version == other.version;
+         one.created_at == other.created_at && one.finished_at == other.finished_at && one.priority == other.priority &&
+         one.wake_at == other.wake_at && one.deadline_at == other.deadline_at && one.parent == other.parent &&
+         one.parent_step == other.parent_step && one.version == other.version;
 }
 
 bool is_same(const RunRecord& one, const RunRecord& other) {

@@ -10,9 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "stepwell/retention.h"
 #include "stepwell/store.h"
 #include "stepwell/store_file.h"
-#include "stepwell/retention.h"
 #include "store/refusals.h"
 #include "store/sqlite_blobs.h"
 #include "store/sqlite_file.h"

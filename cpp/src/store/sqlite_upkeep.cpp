@@ -36,8 +36,8 @@ class SqliteStoreFile final : public StoreFile {
     // Not sqlite3_interrupt: the connection may be closed by then.
     constexpr int kInstructions = 20'000;  // about a millisecond
     sqlite3_progress_handler(
-        file_->connection(), kInstructions, [](void* self) { return static_cast<SqliteStoreFile*>(self)->is_stopped(); },
-        this);
+        file_->connection(), kInstructions,
+        [](void* self) { return static_cast<SqliteStoreFile*>(self)->is_stopped(); }, this);
   }
 
   Status begin() {
@@ -155,10 +155,10 @@ class SqliteStoreFile final : public StoreFile {
     int outcome = SQLITE_ROW;
     while ((outcome = blobs->step()) == SQLITE_ROW) {
       const std::string name = "payload " + std::to_string(blobs->integer(0));
-      answer.findings.push_back({0, blobs->integer(3) == 0 ? name + " is not there"
-                                                           : name + " is counted " + std::to_string(blobs->integer(1)) +
-                                                                 " times and used " +
-                                                                 std::to_string(blobs->integer(2)) + " times"});
+      answer.findings.push_back({0, blobs->integer(3) == 0
+                                        ? name + " is not there"
+                                        : name + " is counted " + std::to_string(blobs->integer(1)) +
+                                              " times and used " + std::to_string(blobs->integer(2)) + " times"});
     }
     if (outcome != SQLITE_DONE) return trouble("count the payloads of", outcome);
     return answer;
@@ -229,7 +229,8 @@ class SqliteStoreFile final : public StoreFile {
     if (rows_) return Status::ok();
     return {StatusKind::kInvalid, code::kStoreSchema,
             file_->path() + " has schema version " + std::to_string(schema_) + ", and this needs version " +
-                std::to_string(detail::kSchemaVersion) + ": back it up, then run stepwell store compact, which brings it up"};
+                std::to_string(detail::kSchemaVersion) +
+                ": back it up, then run stepwell store compact, which brings it up"};
   }
 
   [[nodiscard]] Status trouble(const char* doing, int outcome) const {
@@ -261,7 +262,8 @@ class SqliteStoreFile final : public StoreFile {
     const bool is_trimmed = row.integer(5) != 0;
     if (places == 0) add("it stands nowhere: not queued, waiting, leased or finished");
     if (places > 1) add("it stands in " + std::to_string(places) + " places at once");
-    if (seen != next) add("its history has a gap: " + std::to_string(seen) + " events, the last is number " + std::to_string(next - 1));
+    if (seen != next)
+      add("its history has a gap: " + std::to_string(seen) + " events, the last is number " + std::to_string(next - 1));
     if (!is_trimmed && known >= 0 && known != seen) {
       add("its row counts " + std::to_string(known) + " events, the history has " + std::to_string(seen));
     }

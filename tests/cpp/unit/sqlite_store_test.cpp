@@ -272,11 +272,12 @@ TEST_F(SqliteStoreTest, OtherSchemaVersionsAreRefused) {
 void make_oldest(const std::string& path) {
   sqlite3* connection = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &connection), SQLITE_OK);
-  const std::string text = std::string(detail::sql::kSchema) + "PRAGMA application_id=" +
-                           std::to_string(detail::sql::kApplicationId) + "; PRAGMA user_version=3;" +
-                           "INSERT INTO names VALUES(1, 'triage'), (2, 'default');"
-                           "INSERT INTO runs(run, workflow_id, queue_id, created_at, input) VALUES(7, 1, 2, 5, x'616263');"
-                           "INSERT INTO ready VALUES(2, 0, 7, 0, 0, 0)";
+  const std::string text =
+      std::string(detail::sql::kSchema) + "PRAGMA application_id=" + std::to_string(detail::sql::kApplicationId) +
+      "; PRAGMA user_version=3;" +
+      "INSERT INTO names VALUES(1, 'triage'), (2, 'default');"
+      "INSERT INTO runs(run, workflow_id, queue_id, created_at, input) VALUES(7, 1, 2, 5, x'616263');"
+      "INSERT INTO ready VALUES(2, 0, 7, 0, 0, 0)";
   ASSERT_EQ(sqlite3_exec(connection, text.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
   sqlite3_close(connection);
 }
