@@ -318,7 +318,8 @@ class DiskFaults {
       return corrupt("work was refused though the disk was well: " + life.refusal.to_string());
     // A rescue is done with both files' rollback journals before it ends; SQLite ignores errors of emptying them.
     const bool is_harmless = was_marked && disk_.failed_name().ends_with("-journal");
-    if (disk_.commit_count_since_failure() > 0 && !is_harmless) return refuse("the store wrote on after a disk error");
+    if (disk_.commit_count_since_failure() > 0 && !is_harmless)
+      return refuse("the store wrote on after a disk error in " + disk_.failed_name());
     if (has_failed && !is_whole && !std::filesystem::exists(mark_)) return refuse("a disk error left no mark");
     return narrow(work, life, fault);
   }
