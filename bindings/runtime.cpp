@@ -1,4 +1,7 @@
 // Runtime as stepwell._core.Runtime. Whatever can wait drops the GIL; values cross as bytes and numbers.
+#include <pybind11/stl.h>
+
+#include <map>
 #include <tuple>
 
 #include "binding.h"
@@ -6,6 +9,20 @@
 namespace stepwell::binding {
 
 namespace {
+
+std::shared_ptr<const RetentionPolicy> retention_of(const py::object& policy) {
+  if (policy.is_none()) return nullptr;
+  using Times = std::tuple<int64_t, int64_t, int64_t>;
+  const auto [times, by_workflow, key_ms] = policy.cast<std::tuple<Times, std::map<std::string, Times>, int64_t>>();
+  const auto times_of = [](const Times& given) {
+    return RetentionTimes{std::get<0>(given), std::get<1>(given), std::get<2>(given)};
+  };
+  auto made = std::make_shared<RetentionPolicy>();
+  made->times = times_of(times);
+  for (const auto& [workflow, given] : by_workflow) made->by_workflow.emplace(workflow, times_of(given));
+  made->key_ms = key_ms;
+  return made;
+}
 
 RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
                           const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
@@ -31,12 +48,6 @@ RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t leas
   return options;
 }
 
-template <typename T>
-T value_or_raise(Result<T> result) {
-  raise_unless_ok(result.error());
-  return std::move(result).value();
-}
-
 py::dict counters_of(Runtime& runtime) {
   Counters counters;
   {
@@ -48,18 +59,13 @@ py::dict counters_of(Runtime& runtime) {
   out["runs_succeeded"] = counters.runs_succeeded;
   out["runs_failed"] = counters.runs_failed;
   out["runs_in_flight"] = counters.runs_in_flight;
+  out["runs_trimmed"] = counters.runs_trimmed;
+  out["runs_deleted"] = counters.runs_deleted;
   out["steps_recorded"] = counters.steps_recorded;
   out["calls_sent"] = counters.calls_sent;
   out["calls_in_flight"] = counters.calls_in_flight;
   out["retries"] = counters.retries;
   return out;
-}
-
-// Calls `function` without the GIL and returns its Status or Result.
-template <typename F>
-auto without_gil(F function) {
-  const py::gil_scoped_release release;
-  return function();
 }
 
 py::list start_and_wait(Runtime& runtime, const py::list& requests) {
@@ -186,14 +192,15 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
              const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
-             const py::object& test_world) {
+             const py::object& test_world, const py::object& retention) {
             RuntimeOptions options =
                 options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max, test_world);
+            options.retention = retention_of(retention);
             return value_or_raise(without_gil([&] { return Runtime::open(std::move(options)); }));
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
           py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "",
-          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none())
+          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none(), py::arg("retention") = py::none())
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
       .def(
           "start_async",
@@ -264,6 +271,17 @@ void register_test_side(py::class_<Runtime>& runtime) {
       .def("for_test_ahead_ms", &Runtime::for_test_ahead_ms, py::pos_only());
 }
 
+void register_upkeep(py::class_<Runtime>& runtime) {
+  runtime.def(
+      "backup",
+      [](Runtime& runtime, const std::string& path, int64_t page_count_max, bool is_given_up) {
+        const BackupProgress progress =
+            value_or_raise(without_gil([&] { return runtime.backup(BackupSlice{path, page_count_max, is_given_up}); }));
+        return py::make_tuple(progress.done_count, progress.page_count, progress.is_finished);
+      },
+      py::arg("path"), py::arg("page_count_max"), py::arg("is_given_up"), py::pos_only());
+}
+
 }  // namespace
 
 void register_runtime(py::module_& module) {
@@ -274,6 +292,7 @@ void register_runtime(py::module_& module) {
   register_caller_side(runtime);
   register_keeping(runtime);
   register_test_side(runtime);
+  register_upkeep(runtime);
 }
 
 }  // namespace stepwell::binding

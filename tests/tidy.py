@@ -49,6 +49,8 @@ THIRD_PARTY = {
     r"uv\.h|uv/": "cpp/src/loop",
     r"curl/": "cpp/src/http",
     r"sqlite3": "cpp/src/store",
+    r"zstd|zdict": "cpp/src/store",
+    r"xxh": "cpp/src/store",
     r"hiredis/": "cpp/src/store",
     r"sodium": "cpp/src/vault",
     r"nlohmann/": "cpp/src/base",

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwell import llm
+    from stepwell import llm, store
     from stepwell._approval_case import ApprovalRequest, ApprovalStatus, AuditEntry, Decision
     from stepwell._approval_inbox import Approval
     from stepwell._approvals import approval, approval_blocking
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from stepwell._history import HistoryEntry, HistoryKind
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
+    from stepwell._retention import Retention
     from stepwell._run import Run
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
@@ -86,6 +87,7 @@ _WHERE = {
     "Queue": "_queues",
     "QueueInfo": "_queues",
     "Rate": "_queues",
+    "Retention": "_retention",
     "Retry": "_types",
     "Run": "_run",
     "RunCancelled": "_errors",
@@ -117,6 +119,7 @@ _WHERE = {
     "sleep_until_blocking": "_waits",
     "step": "_workflow",
     "step_key": "_waits",
+    "store": "",
     "triage": "",
     "uuid": "_waits",
     "wait_for_signal": "_waits",
@@ -150,6 +153,7 @@ __all__ = [
     "Queue",
     "QueueInfo",
     "Rate",
+    "Retention",
     "Retry",
     "Run",
     "RunCancelled",
@@ -181,6 +185,7 @@ __all__ = [
     "sleep_until_blocking",
     "step",
     "step_key",
+    "store",
     "triage",
     "uuid",
     "wait_for_signal",

@@ -1,4 +1,4 @@
-"""The command line: `stepwell triage`, `demo`, `replay`, `explain`, and what looks into a store: `runs`, `show`, ...
+"""The command line: `stepwell triage`, `store`, `demo`, `replay`, `explain`, and what looks into a store: `runs`, `show`, ...
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run the same command to go on).
 """
@@ -21,6 +21,8 @@ _EXIT_FAILED, _EXIT_INPUT, _EXIT_STOPPED = 1, 2, 130
 
 
 def _parser() -> argparse.ArgumentParser:
+    from stepwell import _store_tools
+
     parser = argparse.ArgumentParser(prog="stepwell", description="Durable AI workflows and ticket triage.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     triage = commands.add_parser("triage", help="label every row of a CSV, JSONL or Parquet file; resumable")
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--last", type=int, default=1_000, metavar="N", help="the newest N runs (default: 1000)")
     replay.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
     replay.add_argument("--strict", action="store_true", help="fail, too, when an ended run would have another result")
+    _store_tools.add_parser(commands)
     explain = commands.add_parser("explain", help="tell more about an error code, offline")
     explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
     commands.add_parser("version", help="print the version")
@@ -120,6 +123,10 @@ def _explain(args: argparse.Namespace) -> int:
 def _store_command(args: argparse.Namespace) -> int:
     print(getattr(_commands, args.command)(args))
     return 0
+def _store(args: argparse.Namespace) -> int:
+    from stepwell import _store_tools
+
+    return _store_tools.run(args)
 
 
 def _version(_: argparse.Namespace) -> int:
@@ -133,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    own = {"triage": _triage, "demo": _demo, "replay": _replay, "explain": _explain, "version": _version}
+    own = {"triage": _triage, "store": _store, "demo": _demo, "replay": _replay, "explain": _explain, "version": _version}
     command = own.get(args.command, _store_command) if args.command else None
     if command is None:
         parser.print_help()

@@ -103,13 +103,44 @@ _CORE: dict[str, tuple[str, str, str]] = {
     ),
     "SW-E1103": (
         "store of another version",
-        "The file was written by a newer Stepwell.",
-        "Upgrade, or use another file.",
+        "The file was written by a newer Stepwell, or has a schema that this needs brought up first.",
+        "Use the version that the message names; an older schema is brought up when an engine opens it.",
     ),
     "SW-E1104": (
         "disk trouble",
         "A read or write failed. The store stops acknowledging; what it had acknowledged is kept.",
         "Free space or mend the disk, then open the store again.",
+    ),
+    "SW-E1105": (
+        "disk full",
+        "There is no room for what must be written. The store takes nothing more; what it had acknowledged is kept.",
+        "Free at least the file's length, then open the store again: it is copied before anything else.",
+    ),
+    "SW-E1106": (
+        "store damaged",
+        "SQLite, or a checksum, found that the file is not what was written.",
+        "See what is wrong with `stepwell store verify FILE`; restore a backup, or export what can be read.",
+    ),
+    "SW-E1107": (
+        "no place for the copy",
+        "The target of a backup or an export is taken, or cannot be written.",
+        "Name a file that does not exist, in a folder that can be written.",
+    ),
+    "SW-E1108": (
+        "cannot be imported",
+        "The file is not a whole export, or one of its runs clashes with one that the store has.",
+        "Export or copy the file again; import into a new store to keep both.",
+    ),
+    "SW-E1109": ("store without a file", "The engine keeps its runs in memory.", "Open it on a file."),
+    "SW-E1110": (
+        "bad retention",
+        "Keys are kept 24 hours at least, alike for all workflows.",
+        'Write Retention(finished="30d", keys="30d").',
+    ),
+    "SW-E1111": (
+        "input is gone",
+        "Retention has dropped the run's input and history; only key and result are kept.",
+        "Give the input anew with value=..., or keep runs longer.",
     ),
     "SW-E1201": (
         "key taken by another input",

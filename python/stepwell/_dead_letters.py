@@ -108,7 +108,13 @@ class DeadLetters:
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
     run, status, _, workflow, _, key, payload, result, _, finished_at, *_ = row
     return DeadLetter(
-        run, workflow, key, RunStatus(status), _codec.decode(payload), _codec.decode_error(result), finished_at
+        run,
+        workflow,
+        key,
+        RunStatus(status),
+        _codec.decode(payload) if payload else None,
+        _codec.decode_error(result),
+        finished_at,
     )
 
 
@@ -133,6 +139,8 @@ def replay_request(
     ticket, name, queue, known, fingerprint, payload = start_request(flow, edit.get("value"), key)
     if "value" not in edit:
         payload = row[6]
+        if not payload:
+            raise ConflictError("SW-E1111", f"the input of run {run_name(row[0])} is gone", hint="give value=...")
     start = (ticket, name, queue, known, fingerprint, payload, 0, -1, -1, flow.version)
     return (*start, _before(row[10] or [], from_step), row[15], ())
 

@@ -15,6 +15,7 @@ from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._queues import Limits, Queue
+from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name, run_number
@@ -41,7 +42,8 @@ class Engine(PlainRequests, ApprovalInbox):
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
     disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
     One process owns a file; a second engine on it is refused (ConflictError SW-E1101). `calls_per_host`: at most so many
-    HTTP calls are in flight to one host at once; further ones wait their turn.
+    HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
+    ("30d", or a Retention); without it nothing is ever deleted.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -55,6 +57,7 @@ class Engine(PlainRequests, ApprovalInbox):
         workflows: Iterable[Workflow[..., Any]] = (),
         lease: Duration = "30s",
         calls_per_host: int = 8192,
+        retention: Retention | Duration | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -74,6 +77,7 @@ class Engine(PlainRequests, ApprovalInbox):
             no_proxy=no_proxy,
             calls_per_host_max=calls_per_host,
             test_world=self._test_world,
+            retention=None if retention is None else retention_of(retention).to_core(),
         )
         self._worker = Worker(self._core)
         self._worker.need = self._need
@@ -296,6 +300,15 @@ class Engine(PlainRequests, ApprovalInbox):
             raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
         row: tuple[Any, ...] = rows[0]
         return row
+
+    def backup(self, target: str | Path, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Write a whole copy of the store to `target` while runs go on, and return its bytes.
+
+        `target` must not exist (ConflictError SW-E1107). `progress` is called with pages done and pages in all.
+        """
+        from stepwell import store
+
+        return store.backup_engine(self._core, target, progress)
 
     # -- waiting on the caller's event loop -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@
 #include "stepwell/call.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
 #include "stepwell/test_world.h"
@@ -37,6 +38,7 @@ struct RuntimeOptions {
   std::string no_proxy;
   int32_t connections_per_host_max = 8192;
   std::optional<TestWorld> test_world;  // for users' tests only
+  std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted
 };
 
 struct StartRequest {
@@ -119,6 +121,7 @@ struct Report {
 // Counters since open; read without stopping anything.
 struct Counters {
   int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
+  int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
   int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
   int64_t loop_inbox_count = 0, outbox_count = 0;
 };
@@ -165,6 +168,8 @@ class Runtime {
   // A small named value, kept beside the runs: see Transition::document. Both wait for the store's answer.
   virtual Status keep(Document document) = 0;
   virtual Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) = 0;
+  // One slice of a copy of the store, made while it is used; see BackupSlice. Waits.
+  virtual Result<BackupProgress> backup(BackupSlice slice) = 0;
   // Tells a run something from outside (see Message; id and at are set here). Durable when it returns. Waits.
   virtual Status tell(Message message) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.

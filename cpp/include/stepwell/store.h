@@ -18,6 +18,7 @@
 #include "stepwell/function.h"
 #include "stepwell/history.h"
 #include "stepwell/queue.h"
+#include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/types.h"
 
@@ -128,12 +129,27 @@ struct DueAnswer {
   WallMs next_at = -1;       // when the next one is due; -1: none has a time
 };
 
+// A copy of the store in another file, made while commits go on: call after call with the same path, until is_finished.
+struct BackupSlice {
+  std::string path;
+  int64_t page_count_max = 256;  // of 4 KiB, copied between two transactions
+  bool is_given_up = false;      // the copy is not wanted any more
+};
+
+struct BackupProgress {
+  int64_t done_count = 0;  // pages
+  int64_t page_count = 0;
+  bool is_finished = false;  // the file is whole, synced, and under its name
+};
+
 using CommitDone = MoveFunction<void(std::vector<CommitAnswer>)>;
 using ClaimDone = MoveFunction<void(Result<ClaimAnswer>)>;
 using StatusDone = MoveFunction<void(Status)>;
 using FindDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
 using DueDone = MoveFunction<void(Result<DueAnswer>)>;
 using DocumentsDone = MoveFunction<void(Result<std::vector<Document>>)>;
+using PruneDone = MoveFunction<void(Result<PruneAnswer>)>;
+using BackupDone = MoveFunction<void(Result<BackupProgress>)>;
 using MessagesDone = MoveFunction<void(Result<std::vector<Message>>)>;
 
 class Store {
@@ -159,6 +175,10 @@ class Store {
   // All documents of a kind by name, or the one of that name.
   virtual void documents(const std::string& kind, const std::string& name, DocumentsDone done) = 0;
   virtual void find(FindRequest request, FindDone done) = 0;
+  // Lets go of what the policy says, a slice at a time (see retention.h).
+  virtual void prune(PruneRequest request, PruneDone done) = 0;
+  // kInvalid for stores without a file; kConflict, code::kStoreTarget, when something of that name is there.
+  virtual void backup(BackupSlice slice, BackupDone done) = 0;
   // `changed` runs on the loop thread when another engine may have queued work or sent a message. Stores of one engine
   // never call it.
   virtual void watch(MoveFunction<void()> changed) = 0;

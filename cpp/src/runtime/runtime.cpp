@@ -17,6 +17,7 @@
 #include "loop/uv_loop.h"
 #include "runtime/channels.h"
 #include "runtime/dispatcher.h"
+#include "runtime/pruner.h"
 #include "store/faulty_store.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
@@ -89,6 +90,7 @@ class RuntimeDoor final : public Runtime {
       (void)store_.release();
       (void)transport_.release();
       (void)dispatcher_.release();
+      (void)pruner_.release();
       (void)thread_.release();
     }
   }
@@ -130,6 +132,7 @@ class RuntimeDoor final : public Runtime {
             channels_.put(items);
           },
           dispatcher);
+      if (options_.retention) pruner_ = std::make_unique<detail::Pruner>(dispatcher_loop(), *store_, options_.retention);
       loop_->run();
     });
     return Status::ok();
@@ -248,6 +251,16 @@ class RuntimeDoor final : public Runtime {
         [this, kind, name](auto send) { store_->documents(kind, name, std::move(send)); });
   }
 
+  Result<BackupProgress> backup(BackupSlice slice) override {
+    Reply<Result<BackupProgress>> reply;
+    STEPWELL_TRY(admit(1, [this, slice = std::move(slice), send = reply.sender()]() mutable {
+      store_->backup(std::move(slice), send);
+    }));
+    auto taken = reply.take(-1);
+    if (taken.empty()) return closed_status();
+    return std::move(taken.front());
+  }
+
   Status tell(Message message) override {
     return order([this, message = std::move(message)](auto send) mutable {
       dispatcher_->tell(std::move(message), std::move(send));
@@ -268,8 +281,7 @@ class RuntimeDoor final : public Runtime {
   Counters counters() const override {
     Reply<Counters> reply;
     auto* self = const_cast<RuntimeDoor*>(this);  // NOLINT: reading counters changes nothing a caller can see
-    if (!self->admit(1, [this, send = reply.sender()] { send(dispatcher_->counters()); }).is_ok())
-      return last_counters_;
+    if (!self->admit(1, [this, send = reply.sender()] { send(count()); }).is_ok()) return last_counters_;
     auto taken = reply.take(-1);
     Counters counters = taken.empty() ? last_counters_ : taken.front();
     counters.outbox_count = static_cast<int64_t>(channels_.count());
@@ -321,7 +333,8 @@ class RuntimeDoor final : public Runtime {
     is_closed_ = true;
     Reply<Status> reply;
     loop_->post([this, send = reply.sender()] {
-      last_counters_ = dispatcher_->counters();
+      last_counters_ = count();
+      pruner_.reset();
       dispatcher_->release_all([this, send](const Status&) { store_->close(send); });
     });
     const auto taken = reply.take(-1);
@@ -416,6 +429,13 @@ class RuntimeDoor final : public Runtime {
     return taken.empty() ? closed_status() : taken.front();
   }
 
+  // On the loop thread.
+  Counters count() const {
+    Counters counters = dispatcher_->counters();
+    if (pruner_) pruner_->add_to(counters);
+    return counters;
+  }
+
   template <typename F>
   Status start_with(std::vector<StartRequest> requests, F done) {
     for (const StartRequest& request : requests) STEPWELL_TRY(check_start(request));
@@ -474,6 +494,7 @@ class RuntimeDoor final : public Runtime {
   FaultyStore* faulty_ = nullptr;  // in a test world: store_
   std::unique_ptr<HttpTransport> transport_;
   std::unique_ptr<Dispatcher> dispatcher_;  // made and ended on the loop thread
+  std::unique_ptr<detail::Pruner> pruner_;  // the same; none without a policy
   std::unique_ptr<std::thread> thread_;
 };
 

@@ -1,5 +1,7 @@
 #include "sim/sim_store.h"
 
+#include "store/refusals.h"
+
 namespace stepwell::sim {
 
 SimStore::SimStore(SimClock& clock, Loop& loop, std::shared_ptr<MemoryTable> table, const StoreFaults& faults)
@@ -105,6 +107,18 @@ void SimStore::find(FindRequest request, FindDone done) {
   enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
     return MoveFunction<void()>(
         [found = table_->find(request), done = std::move(done)]() mutable { done(std::move(found)); });
+  });
+}
+
+void SimStore::prune(PruneRequest request, PruneDone done) {
+  enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
+    return MoveFunction<void()>([answer = table_->prune(request), done = std::move(done)]() mutable { done(answer); });
+  });
+}
+
+void SimStore::backup(BackupSlice, BackupDone done) {
+  enqueue([done = std::move(done)]() mutable {
+    return MoveFunction<void()>([done = std::move(done)]() mutable { done(detail::store_has_no_file()); });
   });
 }
 

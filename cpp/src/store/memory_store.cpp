@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "store/refusals.h"
+#include "store/retention.h"
 
 namespace stepwell {
 
@@ -472,6 +473,37 @@ RunHistory MemoryTable::copy(const Entry& entry, bool with_events) {
   return history;
 }
 
+PruneAnswer MemoryTable::prune(const PruneRequest& request) {
+  PruneAnswer answer;
+  answer.after = request.after;
+  const WallMs youngest = request.now - detail::shortest_ms(*request.policy);
+  int64_t rows_left = request.rows_max;
+  for (auto next = entries_.upper_bound(request.after); next != entries_.end();) {
+    const auto here = next++;
+    Entry& entry = here->second;
+    const RunRow& row = entry.history.row;
+    if (row.created_at > youngest) break;
+    if (rows_left-- == 0) return answer;
+    answer.after = row.run;
+    const detail::Fate fate =
+        is_final(row.status) ? detail::fate_of(*request.policy, row, request.now) : detail::Fate::kKeep;
+    if (fate == detail::Fate::kTrim && !entry.is_trimmed) {
+      entry.is_trimmed = true;
+      entry.history.row.input.clear();
+      entry.history.events.clear();
+      entry.message_keys.clear();
+      ++answer.trimmed_count;
+    } else if (fate == detail::Fate::kDelete) {
+      if (!row.key.empty()) keys_.erase({row.workflow, row.key});
+      by_workflow_[row.workflow].erase(row.run);
+      entries_.erase(here);
+      ++answer.deleted_count;
+    }
+  }
+  answer.is_over = true;
+  return answer;
+}
+
 void MemoryTable::watch(const void* watcher, MoveFunction<void()> changed) {
   unwatch(watcher);
   watchers_.emplace_back(watcher, std::move(changed));
@@ -546,6 +578,14 @@ class MemoryStore final : public Store {
   void find(FindRequest request, FindDone done) override {
     answer(std::move(done), is_closed_ ? Result<std::vector<RunHistory>>(detail::store_closed())
                                        : Result<std::vector<RunHistory>>(table_->find(request)));
+  }
+
+  void prune(PruneRequest request, PruneDone done) override {
+    answer(std::move(done), is_closed_ ? Result<PruneAnswer>(detail::store_closed()) : table_->prune(request));
+  }
+
+  void backup(BackupSlice, BackupDone done) override {
+    answer(std::move(done), Result<BackupProgress>(detail::store_has_no_file()));
   }
 
   // Many runs queued at once wake a watcher once.

@@ -37,6 +37,8 @@ class MemoryTable {
   [[nodiscard]] std::vector<Document> documents(const std::string& kind, const std::string& name) const;
   [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
+  PruneAnswer prune(const PruneRequest& request);
+
   // `changed` runs inside apply whenever another writer than `watcher` queues a run or tells a leased one something.
   void watch(const void* watcher, MoveFunction<void()> changed);
   void unwatch(const void* watcher);
@@ -52,6 +54,7 @@ class MemoryTable {
     int64_t turn = 0;                                            // in the ready line
     bool is_held = false;                                        // queued, but not in the ready line
     std::set<std::pair<std::string, std::string>> message_keys;  // (topic, key)
+    bool is_trimmed = false;
   };
   struct Queue {
     std::set<std::tuple<int32_t, int64_t, RunId>> ready;  // by priority and turn

@@ -93,6 +93,10 @@ bool wakes(RunStatus status, LeaseToken token, const std::string& topic) {
 
 Status store_closed() { return {StatusKind::kClosed, code::kClosed, "the store is closed"}; }
 
+Status store_has_no_file() {
+  return {StatusKind::kInvalid, code::kStoreNoFile, "a store in memory cannot be backed up; open the engine on a file"};
+}
+
 Status store_busy(size_t waiting_max) {
   return {StatusKind::kBusy, code::kBusy,
           "the store has " + std::to_string(waiting_max) + " calls waiting; try again when some are answered"};

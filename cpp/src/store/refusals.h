@@ -41,6 +41,7 @@ bool ends_a_pause(const std::string& topic);
 // Whether a message of `topic` queues a run that is laid aside. One that is to begin later begins then, not now.
 bool wakes(RunStatus status, LeaseToken token, const std::string& topic);
 Status store_closed();
+Status store_has_no_file();
 Status store_busy(size_t waiting_max);
 
 }  // namespace stepwell::detail

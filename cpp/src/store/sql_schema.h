@@ -8,7 +8,6 @@
 namespace stepwell::detail::sql {
 
 inline constexpr int kApplicationId = 0x53574C31;  // "SWL1"
-inline constexpr int kSchemaVersion = 4;
 
 // Before anything is read. Exclusive locking keeps the WAL's index in our memory: no second connection can exist, which
 // SQLite's WAL-reset bug (up to 3.51.2) needs, and a commit makes no locking calls.
@@ -27,6 +26,7 @@ inline constexpr const char* kSynchronousNormal = "PRAGMA synchronous=NORMAL";
 inline constexpr const char* kSettings =
     "PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=FAST; PRAGMA journal_size_limit=33554432;";
 
+// Version 3; what came later is in sqlite_migrations.cpp.
 inline constexpr const char* kSchema = R"sql(
 -- Workflow and queue names, once each.
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -35,11 +35,11 @@ CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE runs(
   run INTEGER PRIMARY KEY, workflow_id INTEGER NOT NULL, queue_id INTEGER NOT NULL, key TEXT,
   created_at INTEGER NOT NULL, priority INTEGER, deadline_at INTEGER, parent INTEGER, parent_step TEXT,
-  version_id INTEGER, grp TEXT, input BLOB NOT NULL);
+  version_id INTEGER, input BLOB NOT NULL);
 CREATE INDEX runs_by_workflow ON runs(workflow_id);
 CREATE TABLE events(
   run INTEGER NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,
-  at INTEGER NOT NULL, took_ms INTEGER, waited_ms INTEGER, payload BLOB NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;
+  at INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;
 CREATE TABLE keys(
   workflow_id INTEGER NOT NULL, key TEXT NOT NULL, run INTEGER NOT NULL, fingerprint INTEGER NOT NULL,
   PRIMARY KEY(workflow_id, key)) WITHOUT ROWID;
@@ -51,16 +51,10 @@ CREATE TABLE messages(
 CREATE TABLE message_keys(
   run INTEGER NOT NULL, topic TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY(run, topic, key)) WITHOUT ROWID;
 
--- Where a run stands: in one of these five. `turn` is the run's own id, unless a fair queue puts it further back.
+-- Where a run stands: in one of these four.
 CREATE TABLE ready(
-  queue_id INTEGER NOT NULL, priority INTEGER NOT NULL, turn INTEGER NOT NULL, run INTEGER NOT NULL,
-  token INTEGER NOT NULL, claims INTEGER NOT NULL, event_count INTEGER NOT NULL,
-  PRIMARY KEY(queue_id, priority, turn, run)) WITHOUT ROWID;
--- Queued, but their group has runs enough in the ready line.
-CREATE TABLE held(
-  queue_id INTEGER NOT NULL, grp TEXT NOT NULL, priority INTEGER NOT NULL, run INTEGER NOT NULL,
-  token INTEGER NOT NULL, claims INTEGER NOT NULL, event_count INTEGER NOT NULL,
-  PRIMARY KEY(queue_id, grp, priority, run)) WITHOUT ROWID;
+  queue_id INTEGER NOT NULL, priority INTEGER NOT NULL, run INTEGER NOT NULL, token INTEGER NOT NULL,
+  claims INTEGER NOT NULL, event_count INTEGER NOT NULL, PRIMARY KEY(queue_id, priority, run)) WITHOUT ROWID;
 CREATE TABLE waiting(
   run INTEGER PRIMARY KEY, token INTEGER NOT NULL, claims INTEGER NOT NULL, event_count INTEGER NOT NULL,
   wake_at INTEGER, is_paused INTEGER NOT NULL);
@@ -72,23 +66,6 @@ CREATE TABLE finished(
   event_count INTEGER NOT NULL, finished_at INTEGER NOT NULL, result BLOB NOT NULL);
 -- The dead letters: few, and looked for often.
 CREATE INDEX finished_dead ON finished(run) WHERE status IN (3, 5);
-
--- Queues with limits, and when their rate let runs through. A limit of -1 is none.
-CREATE TABLE queues(
-  queue_id INTEGER PRIMARY KEY, in_flight_max INTEGER NOT NULL, group_in_flight_max INTEGER NOT NULL,
-  rate_count INTEGER NOT NULL, rate_period_ms INTEGER NOT NULL, is_fair INTEGER NOT NULL, is_paused INTEGER NOT NULL);
-CREATE TABLE starts(
-  queue_id INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY(queue_id, at)) WITHOUT ROWID;
-
--- Which run takes in further starts: kind 1 debounce, 2 singleton, 3 batch.
-CREATE TABLE collapsed(
-  workflow_id INTEGER NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL, run INTEGER NOT NULL, count INTEGER NOT NULL,
-  PRIMARY KEY(workflow_id, kind, key)) WITHOUT ROWID;
-
--- The application's own small values.
-CREATE TABLE documents(
-  kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY(kind, name)) WITHOUT ROWID;
 
 -- For people with the sqlite3 shell, when no engine has the file open.
 CREATE VIEW run_list AS

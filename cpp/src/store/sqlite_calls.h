@@ -31,6 +31,11 @@ class SqliteCall {
   // One transition: what somebody who waits for each of his writes brings.
   [[nodiscard]] virtual bool is_single() const { return false; }
   virtual Status run(SqliteRows& rows) STEPWELL_ON(store_thread) = 0;
+  // After the group's transaction, if it did not fail. A failure is this call's alone.
+  virtual Status run_after(SqliteFile& file) STEPWELL_ON(store_thread) {
+    (void)file;
+    return Status::ok();
+  }
   virtual void complete() STEPWELL_ON(loop_thread) = 0;
 
  protected:
@@ -129,6 +134,25 @@ class MessagesCall final : public QueryCall<std::vector<Message>> {
  public:
   explicit MessagesCall(MessagesDone done) : QueryCall(false, std::move(done)) {}
   Status run(SqliteRows&) override STEPWELL_ON(store_thread) { return Status::ok(); }
+};
+
+class PruneCall final : public QueryCall<PruneAnswer> {
+ public:
+  PruneCall(PruneRequest request, PruneDone done) : QueryCall(true, std::move(done)), request_(std::move(request)) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.prune(request_, answer_); }
+
+ private:
+  PruneRequest request_;
+};
+
+class BackupCall final : public QueryCall<BackupProgress> {
+ public:
+  BackupCall(BackupSlice slice, BackupDone done) : QueryCall(false, std::move(done)), slice_(std::move(slice)) {}
+  Status run(SqliteRows&) override STEPWELL_ON(store_thread) { return Status::ok(); }
+  Status run_after(SqliteFile& file) override STEPWELL_ON(store_thread) { return file.back_up(slice_, answer_); }
+
+ private:
+  BackupSlice slice_;
 };
 
 class LookCall final : public QueryCall<QueueView> {

@@ -44,7 +44,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.workflow = name_of(ready_list_.integer(4));
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
-    row.input = ready_list_.bytes(7);
+    STEPWELL_TRY(blobs_->read(ready_list_, 7, row.input));
     row.priority = ready_list_.small_integer(8);
     row.deadline_at = ready_list_.integer_or(9, -1);
     row.parent = ready_list_.integer(10);

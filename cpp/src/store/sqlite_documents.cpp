@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "store/sql.h"
+#include "store/sql_upkeep.h"
 #include "store/sqlite_rows.h"
 
 namespace stepwell::detail {
@@ -67,7 +68,12 @@ Status SqliteRows::collapse(const Transition& transition, int64_t workflow_id, b
     count = 1;
   } else if (asked.collapse.kind != CollapseKind::kSingleton) {
     const TakenIn taken_in = take_in(asked, *row, ++count);
-    STEPWELL_TRY(finish(input_update_.bind(run, taken_in.input), "join a start to a run in"));
+    std::vector<int64_t> blobs;
+    STEPWELL_TRY(list_numbers(sql::kInputBlob, run, 0, blobs));
+    SqliteStatement::BytesOrNumber input;
+    STEPWELL_TRY(blobs_->keep(taken_in.input, input));
+    STEPWELL_TRY(finish(input_update_.bind(run, input), "join a start to a run in"));
+    for (const int64_t number : blobs) STEPWELL_TRY(blobs_->release(number));
     row->input = taken_in.input;
     if (taken_in.is_due) {
       Standing standing;

@@ -14,6 +14,7 @@
 
 #include "store/sql.h"
 #include "store/sql_schema.h"
+#include "store/sqlite_migrations.h"
 #include "store/sqlite_rescue.h"
 
 namespace stepwell::detail {
@@ -52,7 +53,7 @@ Status create_private(const std::string& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& options) {
+Result<std::unique_ptr<SqliteFile>> SqliteFile::lock(const SqliteOptions& options) {
   if (options.path.empty()) return refuse_open("\"\"", "the path is empty");
   std::error_code failed;
   const std::string path =
@@ -64,23 +65,48 @@ Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& option
   Result<FileLock> lock = FileLock::take(path);
   if (!lock) return lock.error();
   file->lock_ = std::move(lock).value();
-  STEPWELL_TRY(rescue_if_marked(path));
-  STEPWELL_TRY(create_private(path));
-  Status status = file->connect();
-  if (status.is_ok()) status = file->configure();
+  return file;
+}
+
+Result<std::unique_ptr<SqliteFile>> SqliteFile::open(const SqliteOptions& options) {
+  Result<std::unique_ptr<SqliteFile>> file = lock(options);
+  if (!file) return file;
+  SqliteFile& opened = **file;
+  STEPWELL_TRY(rescue_if_marked(opened.path_));
+  STEPWELL_TRY(create_private(opened.path_));
+  Status status = opened.connect(SQLITE_OPEN_CREATE);
+  if (status.is_ok()) status = opened.configure();
   if (status.is_ok()) return file;
   // What failed may have been a sync of what was just written. A damaged file is no better for a copy.
-  const bool is_damaged = (sqlite3_errcode(file->connection_) & 0xFF) == SQLITE_CORRUPT;
-  if (status.kind() == StatusKind::kIo && !is_damaged) file->mark_failed();
+  const bool is_damaged = (sqlite3_errcode(opened.connection_) & 0xFF) == SQLITE_CORRUPT;
+  if (status.kind() == StatusKind::kIo && !is_damaged) opened.mark_failed();
   return status;
 }
 
-SqliteFile::~SqliteFile() { sqlite3_close(connection_); }
+Result<std::unique_ptr<SqliteFile>> SqliteFile::open_as_is(const std::string& path) {
+  SqliteOptions options;
+  options.path = path;
+  std::error_code failed;
+  if (!std::filesystem::is_regular_file(path, failed)) return refuse_open(path, "there is no such file");
+  Result<std::unique_ptr<SqliteFile>> file = lock(options);
+  if (!file) return file;
+  SqliteFile& opened = **file;
+  opened.is_as_is_ = true;
+  STEPWELL_TRY(opened.connect(0));
+  int64_t version = 0;
+  STEPWELL_TRY(opened.check_identity(version));
+  if (version == 0) return refuse_open(path, "it is empty, not a store");
+  return file;
+}
 
-Status SqliteFile::connect() {
-  constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
-                         SQLITE_OPEN_EXRESCODE;
-  const int outcome = sqlite3_open_v2(path_.c_str(), &connection_, kFlags, nullptr);
+SqliteFile::~SqliteFile() {
+  backup_.reset();
+  sqlite3_close(connection_);
+}
+
+Status SqliteFile::connect(int flags) {
+  flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
+  const int outcome = sqlite3_open_v2(path_.c_str(), &connection_, flags, nullptr);
   if (outcome != SQLITE_OK) return refusal(outcome);
   if (sqlite3_db_readonly(connection_, "main") == 1) return refuse_open(path_, "the file is read-only");
   // Until close has seen a checkpoint succeed, closing must not try one whose errors nobody sees.
@@ -91,8 +117,8 @@ Status SqliteFile::connect() {
 }
 
 Status SqliteFile::configure() {
-  bool is_new = false;
-  STEPWELL_TRY(check_identity(is_new));  // before anything is changed: it may be somebody else's file
+  int64_t version = 0;
+  STEPWELL_TRY(check_identity(version));  // before anything is changed: it may be somebody else's file
   Result<SqliteStatement> journal = prepare(sql::kJournalMode);
   if (!journal) return journal.error();
   int outcome = journal->step();
@@ -110,40 +136,29 @@ Status SqliteFile::configure() {
         return SQLITE_OK;
       },
       this);
-  if (is_new) {
-    STEPWELL_TRY(create_schema());
+  if (version == 0) {
+    STEPWELL_TRY(create_schema(*this));
   } else {
+    STEPWELL_TRY(migrate(*this, version));
     STEPWELL_TRY(execute(sql::kRequeueLeased));
   }
   STEPWELL_TRY(checkpoint());
   return extend_wal();
 }
 
-Status SqliteFile::check_identity(bool& is_new) {
+Status SqliteFile::check_identity(int64_t& version) {
   Result<int64_t> tables = read_integer(sql::kTableCount);
   if (!tables) return tables.error();
   Result<int64_t> application = read_integer(sql::kApplicationIdRead);
   if (!application) return application.error();
-  Result<int64_t> version = read_integer(sql::kSchemaVersionRead);
-  if (!version) return version.error();
-  is_new = *tables == 0 && *application == 0 && *version == 0;
-  if (is_new) return Status::ok();
+  Result<int64_t> written = read_integer(sql::kSchemaVersionRead);
+  if (!written) return written.error();
+  version = *written;
+  if (*tables == 0 && *application == 0 && version == 0) return Status::ok();
   if (*application != sql::kApplicationId) {
     return refuse_open(path_, "it is an SQLite database of another program; choose a new file");
   }
-  if (*version != sql::kSchemaVersion) {
-    return {StatusKind::kInvalid, code::kStoreSchema,
-            "cannot open " + path_ + ": expected schema version " + std::to_string(sql::kSchemaVersion) +
-                ", the file has " + std::to_string(*version) + ": it was written by another version of stepwell"};
-  }
-  return Status::ok();
-}
-
-Status SqliteFile::create_schema() {
-  const std::string text = "BEGIN IMMEDIATE;" + std::string(sql::kSchema) +
-                           "PRAGMA application_id=" + std::to_string(sql::kApplicationId) +
-                           "; PRAGMA user_version=" + std::to_string(sql::kSchemaVersion) + "; COMMIT";
-  return execute(text.c_str());
+  return check_version(*this, version);
 }
 
 // A sync of a file that grows waits for the file system's journal too: a third more for each commit. So the WAL gets
@@ -209,11 +224,22 @@ Status SqliteFile::refusal(int outcome) const {
 }
 
 Status SqliteFile::fault(const char* doing, int outcome) const {
-  return {StatusKind::kIo, code::kStoreIo,
-          std::string("cannot ") + doing + " " + path_ + ": " +
-              (connection_ == nullptr ? sqlite3_errstr(outcome) : sqlite3_errmsg(connection_)) + " (SQLite code " +
-              std::to_string(outcome) + "); nothing more is written until it is opened again" +
-              ((outcome & 0xFF) == SQLITE_FULL ? "; free space first, as much again as the file has" : "")};
+  const std::string what = std::string("cannot ") + doing + " " + path_ + ": " +
+                           (connection_ == nullptr ? sqlite3_errstr(outcome) : sqlite3_errmsg(connection_)) +
+                           " (SQLite code " + std::to_string(outcome) + "); nothing more is written until ";
+  switch (outcome & 0xFF) {
+    case SQLITE_FULL:
+      return {StatusKind::kIo, code::kStoreFull,
+              what +
+                  "the disk has room again and the store is opened anew; it then copies the file, so free at least "
+                  "the file's length"};
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return {StatusKind::kIo, code::kStoreCorrupt,
+              what + "it is mended: see what is wrong with stepwell store verify, or restore a backup"};
+    default:
+      return {StatusKind::kIo, code::kStoreIo, what + "it is opened again"};
+  }
 }
 
 // A kilobyte below SQLite's limit for a row leaves room for the other columns.
@@ -222,19 +248,56 @@ size_t SqliteFile::payload_bytes_max() const {
 }
 
 Status SqliteFile::checkpoint() {
-  if (is_failed_) return Status::ok();
+  if (is_failed_ || is_as_is_) return Status::ok();
   const int outcome = sqlite3_wal_checkpoint_v2(connection_, "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   if (outcome != SQLITE_OK) return fault("checkpoint", outcome);
   wal_pages_ = 0;
   return Status::ok();
 }
 
-Status SqliteFile::close() {
+Status SqliteFile::back_up(const BackupSlice& slice, BackupProgress& progress) {
+  if (slice.is_given_up || (backup_ && backup_->path() != slice.path)) backup_.reset();
+  if (slice.is_given_up) return Status::ok();
+  if (!backup_) {
+    Result<std::unique_ptr<SqliteBackup>> begun = SqliteBackup::begin(connection_, slice.path);
+    if (!begun) return begun.error();
+    backup_ = std::move(begun).value();
+  }
+  Status status = backup_->step(slice.page_count_max, progress);
+  if (!status.is_ok() || progress.is_finished) backup_.reset();
+  return status;
+}
+
+Status SqliteFile::disconnect() {
+  backup_.reset();
+  if (connection_ == nullptr) return Status::ok();
   Status status = checkpoint();
   if (!status.is_ok()) mark_failed();
   // Now that the file has everything, SQLite may delete the WAL.
-  if (!is_failed_) sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
+  if (!is_failed_ && !is_as_is_) sqlite3_db_config(connection_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
   sqlite3_close(std::exchange(connection_, nullptr));
+  // Looking alone has made an empty log if there was none.
+  std::error_code failed;
+  if (is_as_is_ && std::filesystem::file_size(path_ + "-wal", failed) == 0) {
+    std::filesystem::remove(path_ + "-wal", failed);
+  }
+  return status;
+}
+
+Status SqliteFile::close() {
+  Status status = disconnect();
+  lock_.free();
+  return status;
+}
+
+Status SqliteFile::close_and_take_over(const std::string& copy) {
+  Status status = disconnect();
+  std::error_code failed;
+  // A log of the old pages must never meet the new ones.
+  if (status.is_ok() && std::filesystem::exists(path_ + "-wal", failed)) {
+    status = Status(StatusKind::kIo, code::kStoreIo, path_ + " still has a write-ahead log; it stays as it is");
+  }
+  if (status.is_ok()) status = put_in_place(copy, path_);
   lock_.free();
   return status;
 }

@@ -10,6 +10,7 @@
 namespace stepwell::detail {
 
 namespace {
+using Kept = SqliteStatement::BytesOrNumber;
 using Text = SqliteStatement::Text;
 using TextOrNull = SqliteStatement::TextOrNull;
 using IntegerOrNull = SqliteStatement::IntegerOrNull;
@@ -19,6 +20,9 @@ Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   std::unique_ptr<SqliteRows> rows(new SqliteRows(file));
   STEPWELL_TRY(rows->prepare_all());
   STEPWELL_TRY(rows->load_names());
+  Result<std::unique_ptr<SqliteBlobs>> blobs = SqliteBlobs::open(file);
+  if (!blobs) return blobs.error();
+  rows->blobs_ = std::move(blobs).value();
   const Result<int64_t> messages = file.read_integer(sql::kMessageCountAll);
   if (!messages) return messages.error();
   rows->message_count_ = *messages;
@@ -226,8 +230,10 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
 Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known) {
   for (size_t i = events_known; i < events.size(); ++i) {
     const Event& event = events[i];
+    Kept payload;
+    STEPWELL_TRY(blobs_->keep(event.payload, payload));
     event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind), event.attempt,
-                       Text{event.step}, event.at, event.payload, IntegerOrNull{event.took_ms, -1},
+                       Text{event.step}, event.at, payload, IntegerOrNull{event.took_ms, -1},
                        IntegerOrNull{event.waited_ms, -1});
     STEPWELL_TRY(finish(event_insert_, "record an event in"));
   }
@@ -243,8 +249,10 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
       STEPWELL_TRY(finish(messages_delete_.bind(run), "drop the messages of a run in"));
       message_count_ -= file_.changed_row_count();
     }
+    Kept result;
+    STEPWELL_TRY(blobs_->keep(transition.end->payload, result));
     finished_insert_.bind(run, static_cast<int32_t>(transition.end->status), row.token, standing.claims,
-                          row.event_count, transition.at, transition.end->payload);
+                          row.event_count, transition.at, result);
     return finish(finished_insert_, "end a run in");
   }
   if (transition.release) return lines_->enqueue(run, standing);
@@ -316,7 +324,9 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
   }
   int64_t version_id = 0;
   if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
-  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input,
+  Kept input;
+  STEPWELL_TRY(blobs_->keep(asked.input, input));
+  run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0},
                    TextOrNull{asked.group});
@@ -339,6 +349,7 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     standing.fence.token = standing.claims = 1;
     return lease(transition.run, standing);
   }
+  STEPWELL_TRY(blobs_->release(input.number));
   STEPWELL_TRY(meet_run(transition, answer));
   if (asked.key.empty()) return Status::ok();
   return finish(key_delete_.bind(workflow_id, Text{asked.key}), "take back a key in");
@@ -458,8 +469,8 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.key = row_by_run_.bytes(6);
   row.created_at = row_by_run_.integer(7);
   row.finished_at = row_by_run_.integer(8);
-  row.input = row_by_run_.bytes(9);
-  row.result = row_by_run_.bytes(10);
+  STEPWELL_TRY(blobs_->read(row_by_run_, 9, row.input));
+  STEPWELL_TRY(blobs_->read(row_by_run_, 10, row.result));
   row.priority = row_by_run_.small_integer(11);
   row.deadline_at = row_by_run_.integer_or(12, -1);
   row.parent = row_by_run_.integer(13);
@@ -481,7 +492,7 @@ Status SqliteRows::read_events(RunId run, std::vector<Event>& events) {
     event.attempt = event_list_.small_integer(1);
     event.step = event_list_.bytes(2);
     event.at = event_list_.integer(3);
-    event.payload = event_list_.bytes(4);
+    STEPWELL_TRY(blobs_->read(event_list_, 4, event.payload));
     event.took_ms = event_list_.integer_or(5, -1);
     event.waited_ms = event_list_.integer_or(6, -1);
   }

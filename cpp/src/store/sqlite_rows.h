@@ -10,8 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "stepwell/retention.h"
 #include "stepwell/store.h"
+#include "stepwell/store_file.h"
 #include "store/refusals.h"
+#include "store/sqlite_blobs.h"
 #include "store/sqlite_file.h"
 #include "store/sqlite_lines.h"
 #include "store/sqlite_statement.h"
@@ -33,6 +36,12 @@ class SqliteRows {
   Status set_limits(const std::string& queue, const QueueLimits& limits);
   Status documents(const std::string& kind, const std::string& name, std::vector<Document>& found);
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
+  Status prune(const PruneRequest& request, PruneAnswer& answer);
+  // Export and import; sqlite_records.cpp.
+  Status list_records(RunId after, int64_t run_count_max, int64_t bytes_max, RunRecords& records);
+  Status add_record(const RunRecord& record, ImportCounts& counts, Status& refusal);
+  // Names the payloads of a run that cannot be read.
+  Status check_payloads(RunId run, Findings& findings);
 
  private:
   explicit SqliteRows(SqliteFile& file) : file_(file) {}
@@ -63,6 +72,21 @@ class SqliteRows {
   Status finish(SqliteStatement& statement, const char* doing);
   Status name_id(const std::string& name, int64_t& id);
   [[nodiscard]] std::string name_of(int64_t id) const;
+
+  // Upkeep; see sqlite_retention.cpp and sqlite_records.cpp.
+  Status read_record(RunId run, bool is_trimmed, RunRecord& record);
+  Status write_record(const RunRecord& record);
+  Status place_record(const RunRecord& record);
+  Status drop_content(RunId run, bool is_dropped, int64_t& rows_left, bool& is_empty);
+  Status delete_run(RunId run, int64_t workflow_id, const std::string& key);
+  Status upkeep_statement(const char* text, SqliteStatement*& statement);
+  Status list_numbers(const char* text, RunId run, int64_t from, std::vector<int64_t>& numbers);
+  template <typename... Values>
+  Status finish_upkeep(const char* text, const Values&... values) {
+    SqliteStatement* statement = nullptr;
+    STEPWELL_TRY(upkeep_statement(text, statement));
+    return finish(statement->bind(values...), "clear up");
+  }
   bool is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const;
 
   SqliteFile& file_;
@@ -80,6 +104,8 @@ class SqliteRows {
   // Messages in the file; while there are none, nobody looks for any.
   int64_t message_count_ = 0;
 
+  std::unique_ptr<SqliteBlobs> blobs_;
+  std::unordered_map<const char*, SqliteStatement> upkeep_;  // by text, when first used
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;
   SqliteStatement ready_list_, ready_take_;

@@ -44,6 +44,7 @@ class SqliteStatement {
   [[nodiscard]] int64_t integer_or(int column, int64_t null) const {
     return sqlite3_column_type(statement_, column) == SQLITE_NULL ? null : integer(column);
   }
+  [[nodiscard]] bool is_number(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_INTEGER; }
   // Text or bytes; empty for NULL.
   [[nodiscard]] std::string bytes(int column) const {
     const void* begin = sqlite3_column_blob(statement_, column);
@@ -63,6 +64,11 @@ class SqliteStatement {
     int64_t value;
     int64_t null;
   };
+  // A payload: the bytes, or, when it is not 0, the number of its blob (sqlite_blobs.h).
+  struct BytesOrNumber {
+    const std::string* bytes = nullptr;
+    int64_t number = 0;
+  };
 
  private:
   void bind_at(int index, int64_t value) { sqlite3_bind_int64(statement_, index, value); }
@@ -70,6 +76,13 @@ class SqliteStatement {
   void bind_at(int index, bool value) { sqlite3_bind_int(statement_, index, value ? 1 : 0); }
   void bind_at(int index, const std::string& bytes) {
     sqlite3_bind_blob64(statement_, index, bytes.data(), bytes.size(), SQLITE_STATIC);
+  }
+  void bind_at(int index, BytesOrNumber value) {
+    if (value.number != 0) {
+      bind_at(index, value.number);
+    } else {
+      bind_at(index, *value.bytes);
+    }
   }
   void bind_at(int index, Text value) {
     sqlite3_bind_text64(statement_, index, value.text.data(), value.text.size(), SQLITE_STATIC, SQLITE_UTF8);

@@ -54,7 +54,10 @@ class GroupWriter {
       if (!(*call)->is_refused()) status = (*call)->run(*rows_);
     }
     if (status.is_ok()) status = rows_->commit();
-    if (status.is_ok()) return;
+    if (status.is_ok()) {
+      run_after(calls);
+      return;
+    }
     poison(status);
     rows_->roll_back();
     // The reads among them may have seen what was rolled back.
@@ -83,6 +86,14 @@ class GroupWriter {
         call->refuse(status);
         poison(status);  // a file that cannot be read is not written either
       }
+    }
+    run_after(calls);
+  }
+
+  void run_after(Calls& calls) STEPWELL_ON(detail::store_thread) {
+    for (auto& call : calls) {
+      if (call->is_refused()) continue;
+      if (const Status status = call->run_after(*file_); !status.is_ok()) call->refuse(status);
     }
   }
 
@@ -186,6 +197,14 @@ class SqliteStore final : public Store {
 
   void find(FindRequest request, FindDone done) override {
     send(std::make_unique<detail::FindCall>(std::move(request), std::move(done)));
+  }
+
+  void prune(PruneRequest request, PruneDone done) override {
+    send(std::make_unique<detail::PruneCall>(std::move(request), std::move(done)));
+  }
+
+  void backup(BackupSlice slice, BackupDone done) override {
+    send(std::make_unique<detail::BackupCall>(std::move(slice), std::move(done)));
   }
 
   void watch(MoveFunction<void()>) override {}  // no other process can queue work in this file

@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/random.h"
 #include "contract/test_loop.h"
+#include "stepwell/retention.h"
 #include "stepwell/store.h"
 
 namespace stepwell::testing {
@@ -84,6 +86,13 @@ std::vector<Transition> batch(Transitions... transitions) {
   return many;
 }
 
+// Bytes that nothing compresses; the same for the same seed.
+inline std::string noise(size_t bytes, uint64_t seed = 1) {
+  std::string text(bytes, '\0');
+  for (char& each : text) each = static_cast<char>(detail::next_random(seed) >> 32U);
+  return text;
+}
+
 class StoreAsks {
  public:
   StoreAsks(TestLoop& loop, Store& store) : loop_(loop), store_(store) {}
@@ -131,6 +140,12 @@ class StoreAsks {
   }
   Result<std::vector<RunHistory>> find(FindRequest request) {
     return wait<Result<std::vector<RunHistory>>>([&](auto done) { store_.find(std::move(request), std::move(done)); });
+  }
+  Result<PruneAnswer> prune(const PruneRequest& request) {
+    return wait<Result<PruneAnswer>>([&](auto done) { store_.prune(request, std::move(done)); });
+  }
+  Result<BackupProgress> backup(const BackupSlice& slice) {
+    return wait<Result<BackupProgress>>([&](auto done) { store_.backup(slice, std::move(done)); });
   }
   Status close() {
     return wait<Status>([&](auto done) { store_.close(std::move(done)); });

@@ -1,0 +1,128 @@
+// What every store must do about old runs and long payloads, run on each of them.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "contract/store_asks.h"
+#include "contract/store_subjects.h"
+
+namespace stepwell::testing {
+namespace {
+
+class StoreUpkeep : public ::testing::TestWithParam<StoreCase> {
+ protected:
+  ~StoreUpkeep() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void reopen() {
+    store_.reset();
+    store_ = subject_->open(loop_);
+    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+  }
+  [[nodiscard]] const StoreTraits& traits() const { return GetParam().traits; }
+  void expect_ok(const std::vector<CommitAnswer>& answers) {
+    for (const CommitAnswer& answer : answers) EXPECT_TRUE(answer.status.is_ok()) << answer.status.to_string();
+  }
+
+  const std::string folder_ = new_folder();
+  TestLoop loop_;
+  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
+  std::unique_ptr<Store> store_ = subject_->open(loop_);
+  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
+};
+
+PruneRequest pruning(WallMs now, int64_t key_ms = 0, RunId after = 0, int64_t rows_max = 1000) {
+  RetentionPolicy policy;
+  policy.times = {100, -1, 500};
+  policy.by_workflow["slow"] = {1'000'000, -1, -1};
+  policy.key_ms = key_ms;
+  return {std::make_shared<const RetentionPolicy>(std::move(policy)), now, after, rows_max};
+}
+
+// Ended at 7'000; see StoreAsks.
+void end_run(StoreAsks& asks, RunId run, const std::string& key, RunStatus status, const std::string& workflow) {
+  Transition fresh = creation(run, std::string(9'000, 'i'), key);
+  fresh.create->workflow = workflow;
+  fresh.create->claimed_by = 1;
+  asks.commit(batch(std::move(fresh), recording(run, 1, 0, {step_event("a", std::string(9'000, 'e'))}),
+                    ending(run, 1, 1, std::string(9'000, 'r'), status)));
+}
+
+TEST_P(StoreUpkeep, PruningFollowsThePolicy) {
+  end_run(*asks_, 1, "", RunStatus::kSucceeded, "triage");
+  end_run(*asks_, 2, "", RunStatus::kFailed, "triage");
+  end_run(*asks_, 3, "", RunStatus::kDead, "triage");
+  end_run(*asks_, 4, "", RunStatus::kCancelled, "triage");
+  end_run(*asks_, 5, "", RunStatus::kSucceeded, "slow");
+  expect_ok(asks_->commit(batch(creation(6))));
+  EXPECT_EQ(asks_->prune(pruning(7'099)).value().deleted_count, 0);
+  const PruneAnswer first = asks_->prune(pruning(7'100)).value();
+  EXPECT_EQ(first.deleted_count, 2);
+  EXPECT_TRUE(first.is_over);
+  EXPECT_FALSE(asks_->load(1));
+  EXPECT_FALSE(asks_->load(4));
+  EXPECT_EQ(asks_->prune(pruning(7'500)).value().deleted_count, 1) << "the dead one";
+  EXPECT_EQ(asks_->prune(pruning(999'999)).value().deleted_count, 0);
+  EXPECT_EQ(asks_->prune(pruning(1'007'000)).value().deleted_count, 1) << "the slow one";
+  EXPECT_EQ(asks_->load(2).value().row.input, std::string(9'000, 'i')) << "failed runs are for ever here";
+  EXPECT_EQ(asks_->claim(10).size(), 1U) << "and those that have not ended";
+}
+
+TEST_P(StoreUpkeep, PrunedRunAnswersForItsKeyUntilThatIsOldEnough) {
+  end_run(*asks_, 1, "k", RunStatus::kSucceeded, "triage");
+  const PruneAnswer trimmed = asks_->prune(pruning(8'000, 50'000)).value();
+  EXPECT_EQ(trimmed.trimmed_count, 1);
+  EXPECT_EQ(trimmed.deleted_count, 0);
+  EXPECT_EQ(asks_->prune(pruning(8'001, 50'000)).value().trimmed_count, 0) << "it was done";
+  const RunHistory kept = asks_->load(1).value();
+  EXPECT_TRUE(kept.row.input.empty());
+  EXPECT_TRUE(kept.events.empty());
+  const CommitAnswer met = asks_->commit_one(creation(2, "again", "k"));
+  ASSERT_NE(met.attached, nullptr);
+  EXPECT_EQ(met.attached->run, 1);
+  EXPECT_EQ(met.attached->result, std::string(9'000, 'r'));
+  EXPECT_EQ(asks_->commit_one(creation(2, "other", "k", 9)).status.code(), code::kKeyConflict);
+  EXPECT_EQ(asks_->prune(pruning(51'001, 50'000)).value().deleted_count, 1);
+  EXPECT_FALSE(asks_->load(1));
+  EXPECT_EQ(asks_->commit_one(creation(2, "other", "k", 9)).attached, nullptr) << "the key is free";
+}
+
+TEST_P(StoreUpkeep, PruningGoesOnWhereASliceEnded) {
+  for (RunId run = 1; run <= 7; ++run) end_run(*asks_, run, "", RunStatus::kSucceeded, "triage");
+  int64_t deleted = 0;
+  int slices = 0;
+  PruneAnswer answer;
+  while (!answer.is_over && ++slices < 20) {
+    answer = asks_->prune(pruning(9'000, 0, answer.after, 2)).value();
+    deleted += answer.deleted_count;
+  }
+  EXPECT_EQ(deleted, 7);
+  EXPECT_GT(slices, 3);
+  EXPECT_TRUE(asks_->find({}).value().empty());
+}
+
+TEST_P(StoreUpkeep, LongPayloadsComeBackToTheByte) {
+  for (const size_t bytes : {size_t{4'096}, size_t{4'097}, size_t{70'000}}) {
+    const auto run = static_cast<RunId>(bytes);
+    Transition fresh = creation(run, noise(bytes));
+    fresh.create->claimed_by = 1;
+    expect_ok(asks_->commit(batch(std::move(fresh), recording(run, 1, 0, {step_event("a", std::string(bytes, 'a'))}),
+                                  ending(run, 1, 1, noise(bytes, 2)))));
+    if (!traits().is_shared) reopen();
+    const RunHistory found = asks_->load(run).value();
+    EXPECT_EQ(found.row.input, noise(bytes));
+    EXPECT_EQ(found.events.front().payload, std::string(bytes, 'a'));
+    EXPECT_EQ(found.row.result, noise(bytes, 2));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, StoreUpkeep, ::testing::ValuesIn(store_cases()),
+                         [](const auto& subject) { return subject.param.name; });
+
+}  // namespace
+}  // namespace stepwell::testing

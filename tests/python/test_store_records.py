@@ -1,0 +1,163 @@
+"""Export and import: every run comes back, and nothing is taken from a file that is not what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flows import asks, doubles
+from stores import change, dump, make_store, refused
+
+import stepwell as sw
+from stepwell import _store_records, store
+from stepwell.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with runs in several states."""
+    return make_store(tmp_path / "s.db")
+
+
+def test_export_and_import_give_back_every_run(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    change(path, "UPDATE finished SET result = x'FF00FE' WHERE run = (SELECT min(run) FROM finished)")  # no text
+    assert main(["store", "export", str(path), str(lines)]) == 0
+    assert main(["store", "import", str(new), str(lines)]) == 0
+    assert "32 runs added, 0 were there" in capsys.readouterr().out
+    assert store.verify(new) == []
+    assert dump(new) == dump(path)
+    assert store.import_runs(new, lines) == store.Added(0, 32)
+    with sw.Engine(new) as engine:
+        assert not engine.start(doubles, 7, key="d7").is_new
+        run = engine.start(asks, "10d", key="asks")
+        run.resume()
+        assert run.result(20) == {"a": 1}
+    assert refused("SW-E1108", store.import_runs, new, lines), "the run has gone on since"
+    refused("SW-E1107", store.export, path, lines)
+
+
+def test_import_goes_on_where_it_was_stopped(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(path, lines)
+    monkeypatch.setattr(store, "_SLICE_RUNS", 5)
+
+    def stops(done: int) -> None:
+        if done >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.import_runs(new, lines, progress=stops)
+    assert store.info(new).run_count == 15
+    assert store.import_runs(new, lines) == store.Added(17, 15)
+    assert dump(new) == dump(path)
+
+
+def rewritten(lines: list[bytes]) -> bytes:
+    """The lines with a trailer that fits them."""
+    return b"".join(lines) + _store_records.trailer(len(lines) - 1, hashlib.sha256(b"".join(lines)).hexdigest())
+
+
+def edited(line: bytes, **changes: Any) -> bytes:
+    return json.dumps({**json.loads(line), **changes}).encode() + b"\n"
+
+
+CUTS = {
+    "empty": lambda raw: b"",
+    "header only": lambda raw: raw.split(b"\n")[0] + b"\n",
+    "no trailer": lambda raw: b"\n".join(raw.split(b"\n")[:-2]) + b"\n",
+    "cut in a line": lambda raw: raw[: len(raw) // 2],
+    "last newline missing": lambda raw: raw[:-1],
+    "a line missing": lambda raw: b"\n".join(raw.split(b"\n")[:3] + raw.split(b"\n")[4:]),
+    "a digit changed": lambda raw: raw.replace(b'"token":1', b'"token":2', 1),
+    "lines swapped": lambda raw: b"\n".join([*(r := raw.split(b"\n"))[:2], r[3], r[2], *r[4:]]),
+    "another program's": lambda raw: b'{"hello": 1}\n' * 5,
+    "binary": lambda raw: os.urandom(5_000),
+    "a store": lambda raw: b"SQLite format 3\0" + bytes(4096),
+    "a later format": lambda raw: raw.replace(b'"stepwell_export": 1', b'"stepwell_export": 2', 1),
+    "an archive with ../": lambda raw: b"../../etc/passwd\n\0\0" * 100,
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_148_exports_that_are_not_whole_bring_nothing(path: Path, tmp_path: Path, cut: str) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(path, lines)
+    lines.write_bytes(CUTS[cut](lines.read_bytes()))
+    error = refused("SW-E1108", store.import_runs, new, lines)
+    assert "line" in error.loc
+    assert not new.exists()
+    assert main(["store", "import", str(new), str(lines)]) == 2
+
+
+BAD_LINES: dict[str, dict[str, Any]] = {
+    "status": {"status": 1},
+    "run": {"run": "r_../../x"},
+    "workflow": {"workflow": ""},
+    "event_count": {"event_count": 5},
+    "events: [0]": {"events": [[1, 1, "s"]]},
+    "kind": {"events": [[77, 1, "s", "1", 5]], "event_count": 1},
+    "created_at": {"created_at": 1e300},
+    "token": {"token": 2**64},
+    "attempt": {"events": [[1, True, "s", "1", 5]], "event_count": 1},
+    "input": {"input": {"base64": "%%%"}},
+    "result": {"result": None},
+    "key": {"key": "k" * 300},
+    "parent": {"parent": 5},
+    "members": {"extra": 1},
+    "is_trimmed": {"is_trimmed": 1},
+    "messages": {"messages": [[1, "t", "", 1, "1"]]},
+}
+
+
+@pytest.mark.parametrize("member", BAD_LINES)
+def test_162_lines_with_wrong_values_are_named(path: Path, tmp_path: Path, member: str) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(path, lines)
+    parts = lines.read_bytes().splitlines(keepends=True)[:-1]
+    parts[2] = edited(parts[2], **BAD_LINES[member])
+    lines.write_bytes(rewritten(parts))
+    error = refused("SW-E1108", store.import_runs, new, lines)
+    assert error.loc == "line 3"
+    assert member in error.message
+    for raw in (b"[" * 100_000 + b"\n", b"null\n", b'{"run": NaN\n'):
+        lines.write_bytes(rewritten([*parts[:2], raw]))
+        refused("SW-E1108", store.import_runs, new, lines)
+
+
+def test_162_huge_lines_are_refused_before_they_are_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "runs.jsonl"
+    store.export(path, lines)
+    monkeypatch.setattr(_store_records, "LINE_BYTES_MAX", 2_000)
+    assert "more than 2000 bytes" in str(refused("SW-E1108", store.import_runs, tmp_path / "new.db", lines))
+    refused("SW-E1108", store.export, path, tmp_path / "again.jsonl")
+    assert not list(tmp_path.glob("again*"))
+
+
+def test_conflicts_of_ids_and_keys_are_refused_and_change_nothing(path: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "runs.jsonl"
+    store.export(path, lines)
+    parts = lines.read_bytes().splitlines(keepends=True)[:-1]
+    before = dump(path)
+    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77"), parts[2]]))
+    assert 'its key "d0" is another run\'s here' in str(refused("SW-E1108", store.import_runs, path, lines))
+    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77", key="new"), edited(parts[2], result="8")]))
+    assert "not the same" in str(refused("SW-E1108", store.import_runs, path, lines))
+    assert dump(path) == before, "a slice is added whole or not at all"
+
+
+def test_149_export_onto_the_store_itself_or_to_a_place_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
+    before = path.read_bytes()
+    refused("SW-E1107", store.export, path, path)
+    refused("SW-E1107", store.export, path, tmp_path / "none" / "e.jsonl")
+    refused("SW-E1108", store.import_runs, path, path)
+    refused("SW-E1108", store.import_runs, path, tmp_path / "missing.jsonl")
+    assert path.read_bytes() == before
