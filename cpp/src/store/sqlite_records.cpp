@@ -192,7 +192,7 @@ Status SqliteRows::check_payloads(RunId run, Findings& findings) {
     int outcome = SQLITE_ROW;
     while ((outcome = list->step()) == SQLITE_ROW) {
       std::string ignored;
-      const Status status = blobs_->read(*list, 0, ignored);
+      Status status = blobs_->read(*list, 0, ignored);
       if (status.is_ok()) continue;
       if (status.code() != code::kStoreCorrupt) return status;
       findings.findings.push_back({run, status.message()});

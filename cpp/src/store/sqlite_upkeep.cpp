@@ -223,7 +223,7 @@ class SqliteStoreFile final : public StoreFile {
  private:
   static constexpr int64_t kLogBytesMax = 64 << 20;
 
-  int is_stopped() const { return is_interrupted_ ? 1 : 0; }
+  [[nodiscard]] int is_stopped() const { return is_interrupted_ ? 1 : 0; }
 
   Status need_rows() const {
     if (rows_) return Status::ok();
@@ -275,9 +275,9 @@ class SqliteStoreFile final : public StoreFile {
   }
 
   Result<int64_t> bytes_in_use() {
-    const Result<int64_t> pages = file_->read_integer(sql::kPages);
+    Result<int64_t> pages = file_->read_integer(sql::kPages);
     if (!pages) return pages;
-    const Result<int64_t> unused = file_->read_integer(sql::kFreePages);
+    Result<int64_t> unused = file_->read_integer(sql::kFreePages);
     if (!unused) return unused;
     return (*pages - *unused) * 4096;
   }
