@@ -58,11 +58,11 @@ py::tuple record_of(const RunRecord& record) {
       row.run, static_cast<int>(row.status), row.token, row.claims, text_of(row.workflow), text_of(row.queue),
       text_of(row.key), record.fingerprint, to_bytes(row.input), to_bytes(row.result), row.created_at, row.finished_at,
       row.priority, row.wake_at, row.deadline_at, row.parent, text_of(row.parent_step), text_of(row.version),
-      record.is_trimmed, row.event_count,
+      text_of(row.group), record.is_trimmed, row.event_count,
       list_of(record.history.events,
               [](const Event& event) {
                 return py::make_tuple(static_cast<int>(event.kind), event.attempt, text_of(event.step),
-                                      to_bytes(event.payload), event.at);
+                                      to_bytes(event.payload), event.at, event.took_ms, event.waited_ms);
               }),
       list_of(record.history.messages,
               [](const Message& message) {
@@ -99,6 +99,8 @@ Event event_of(const py::handle& tuple) {
   fields.read(event.step);
   event.payload = fields.next<py::bytes>();
   fields.read(event.at);
+  fields.read(event.took_ms);
+  fields.read(event.waited_ms);
   return event;
 }
 
@@ -136,6 +138,7 @@ RunRecord record_from_python(const py::handle& tuple) {
   fields.read(row.parent);
   fields.read(row.parent_step);
   fields.read(row.version);
+  fields.read(row.group);
   fields.read(record.is_trimmed);
   fields.read(row.event_count);
   for (const py::handle each : fields.next<py::list>()) record.history.events.push_back(event_of(each));

@@ -36,10 +36,10 @@ _Times: TypeAlias = tuple[int, int, int]
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
 # Record: run, status, token, claims, workflow, queue, key, fingerprint, input, result, created_at, finished_at,
-# priority, wake_at, deadline_at, parent, parent_step, version, is_trimmed, event_count, events,
+# priority, wake_at, deadline_at, parent, parent_step, version, group, is_trimmed, event_count, events,
 # messages (id, topic, key, at, payload), message keys (topic, key)
 _Record: TypeAlias = tuple[
-    int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, bool, int,
+    int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
 ]  # fmt: skip
 

@@ -128,8 +128,8 @@ def _flag(value: Any) -> bool:
 
 
 def _kind(value: Any) -> int:
-    if not 1 <= _whole(value) <= 6:
-        raise _Bad("expected 1 to 6")
+    if not 1 <= _whole(value) <= 7:
+        raise _Bad("expected 1 to 7")
     return int(value)
 
 
@@ -165,6 +165,8 @@ _EVENT: tuple[_Member, ...] = (
     ("step", _same, _text),
     ("payload", _payload_out, _payload_in),
     ("at", _same, _whole),
+    ("took_ms", _same, _whole),
+    ("waited_ms", _same, _whole),
 )
 _MESSAGE: tuple[_Member, ...] = (
     ("id", _same, _whole),
@@ -195,6 +197,7 @@ _RUN: tuple[_Member, ...] = (
     ("parent", _run_out, _run_or_none),
     ("parent_step", _same, _text),
     ("version", _same, _text),
+    ("group", _same, _key),
     ("is_trimmed", _same, _flag),
     ("event_count", _same, _count),
     ("events", *_rows(_EVENT)),

@@ -252,13 +252,9 @@ class RuntimeDoor final : public Runtime {
   }
 
   Result<BackupProgress> backup(BackupSlice slice) override {
-    Reply<Result<BackupProgress>> reply;
-    STEPWELL_TRY(admit(1, [this, slice = std::move(slice), send = reply.sender()]() mutable {
-      store_->backup(std::move(slice), send);
-    }));
-    auto taken = reply.take(-1);
-    if (taken.empty()) return closed_status();
-    return std::move(taken.front());
+    return ask<BackupProgress>([this, slice = std::move(slice)](auto send) mutable {
+      store_->backup(std::move(slice), std::move(send));
+    });
   }
 
   Status tell(Message message) override {

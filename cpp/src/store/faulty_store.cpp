@@ -144,6 +144,18 @@ void FaultyStore::find(FindRequest request, FindDone done) {
   });
 }
 
+void FaultyStore::prune(PruneRequest request, PruneDone done) {
+  pass([this, request = std::move(request), done = std::move(done)]() mutable {
+    inner_->prune(std::move(request), closing(std::move(done)));
+  });
+}
+
+void FaultyStore::backup(BackupSlice slice, BackupDone done) {
+  pass([this, slice = std::move(slice), done = std::move(done)]() mutable {
+    inner_->backup(std::move(slice), closing(std::move(done)));
+  });
+}
+
 void FaultyStore::watch(MoveFunction<void()> changed) { inner_->watch(std::move(changed)); }
 
 void FaultyStore::close(StatusDone done) {

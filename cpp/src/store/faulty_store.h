@@ -39,6 +39,8 @@ class FaultyStore final : public Store {
   void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) override;
   void documents(const std::string& kind, const std::string& name, DocumentsDone done) override;
   void find(FindRequest request, FindDone done) override;
+  void prune(PruneRequest request, PruneDone done) override;
+  void backup(BackupSlice slice, BackupDone done) override;
   void watch(MoveFunction<void()> changed) override;
   // After a cut, too: the file is closed as it stands.
   void close(StatusDone done) override;

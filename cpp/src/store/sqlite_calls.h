@@ -79,7 +79,7 @@ class CommitCall final : public SqliteCall {
   CommitDone done_;
 };
 
-// All the others: an answer of one value.
+// An answer of one value.
 template <typename Answer>
 class QueryCall : public SqliteCall {
  public:
@@ -153,39 +153,6 @@ class BackupCall final : public QueryCall<BackupProgress> {
 
  private:
   BackupSlice slice_;
-};
-
-class LookCall final : public QueryCall<QueueView> {
- public:
-  LookCall(std::string queue, Done done) : QueryCall(false, std::move(done)), queue_(std::move(queue)) {}
-  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.look(queue_, answer_); }
-
- private:
-  std::string queue_;
-};
-
-class DocumentsCall final : public QueryCall<std::vector<Document>> {
- public:
-  DocumentsCall(std::string kind, std::string name, Done done)
-      : QueryCall(false, std::move(done)), kind_(std::move(kind)), name_(std::move(name)) {}
-  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.documents(kind_, name_, answer_); }
-
- private:
-  std::string kind_;
-  std::string name_;
-};
-
-class LimitsCall final : public SqliteCall {
- public:
-  LimitsCall(std::string queue, const QueueLimits& limits, StatusDone done)
-      : SqliteCall(true), queue_(std::move(queue)), limits_(limits), done_(std::move(done)) {}
-  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.set_limits(queue_, limits_); }
-  void complete() override STEPWELL_ON(loop_thread) { done_(refusal_); }
-
- private:
-  std::string queue_;
-  QueueLimits limits_;
-  StatusDone done_;
 };
 
 // Whoever holds the file holds every lease, so a renewal only takes its place in line.

@@ -17,6 +17,7 @@
 #include "store/refusals.h"
 #include "store/sqlite_calls.h"
 #include "store/sqlite_file.h"
+#include "store/sqlite_queue_calls.h"
 #include "store/sqlite_rows.h"
 
 namespace stepwell {

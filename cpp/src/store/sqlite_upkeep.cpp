@@ -7,6 +7,7 @@
 
 #include "stepwell/store_file.h"
 #include "store/sql.h"
+#include "store/sql_schema.h"
 #include "store/sql_upkeep.h"
 #include "store/sqlite_backup.h"
 #include "store/sqlite_file.h"

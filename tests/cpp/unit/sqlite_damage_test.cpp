@@ -75,8 +75,8 @@ class SqliteDamageTest : public ::testing::Test {
 
   void check_refusal(const Status& status) {
     if (status.is_ok()) return;
-    const bool is_named =
-        status.code() == code::kStoreIo || status.code() == code::kStoreOpen || status.code() == code::kStoreSchema;
+    const bool is_named = status.code() == code::kStoreIo || status.code() == code::kStoreCorrupt ||
+                          status.code() == code::kStoreOpen || status.code() == code::kStoreSchema;
     EXPECT_TRUE(is_named) << status.to_string();
     EXPECT_NE(status.message().find("runs.db"), std::string::npos) << status.to_string();
     ++refused_;

@@ -19,7 +19,7 @@
 #include "contract/test_loop.h"
 #include "faults/fault_vfs.h"
 #include "faults/one_life.h"
-#include "store/sql.h"
+#include "store/sql_schema.h"
 #include "store/sqlite_store.h"
 
 namespace stepwell::testing {
