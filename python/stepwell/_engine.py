@@ -14,6 +14,7 @@ from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._queues import Limits, Queue
+from stepwell._reach import reached
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name
@@ -86,7 +87,7 @@ class Engine(PlainRequests):
     ) -> None:
         """Let this engine run `flow`, at most `concurrency` at once; runs left by an earlier process go on.
 
-        `start` and `map` do it by themselves.
+        `start` and `map` do it by themselves. The workflows that its code names, as children or to send to, are served too.
         """
         if not isinstance(flow, Workflow):
             raise InputError(
@@ -99,6 +100,8 @@ class Engine(PlainRequests):
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
+        for other in reached(flow):
+            self._need(other)
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
         if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
