@@ -42,9 +42,8 @@ async def tsum(numbers: list[int]) -> int:
 @sw.workflow
 async def canvas(count: int) -> list[int]:
     """A chain, then a chord, four at once."""
-    chain = await mul(await add(2, 2), 8)
-    chord = await tsum(await sw.map(lambda i: add(i, i), range(100, 100 + count), concurrency=4))
-    return [chain, chord]
+    doubled = sw.map(lambda i: add(i, i), range(100, 100 + count), concurrency=4)
+    return [await mul(await add(2, 2), 8), await tsum(await doubled)]
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from stepwell import _config
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
-from stepwell._queues import Limits, Queue
+from stepwell._queues import Limits, Queue, check_concurrency
 from stepwell._reach import reached
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, duration_ms, run_name
-from stepwell._workflow import Workflow
+from stepwell._types import Duration, duration_ms, run_name, wait_s
+from stepwell._workflow import Workflow, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 
 _IN_FLIGHT_DEFAULT = 1000
+_PATIENCE_S = 10**9
 
 
 class Engine(PlainRequests):
@@ -58,8 +59,7 @@ class Engine(PlainRequests):
         if durability not in ("full", "relaxed"):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
-        if calls_per_host < 1:
-            raise InputError("SW-E1014", "calls_per_host must be at least 1", got=calls_per_host)
+        check_concurrency(calls_per_host, "calls_per_host")
         proxy, no_proxy = _config.proxy()
         self._core: Any = _core.Runtime.open(
             self.path,
@@ -93,8 +93,10 @@ class Engine(PlainRequests):
             raise InputError(
                 "SW-E2005", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
             )
+        check_concurrency(concurrency)
         name = queue or flow.name
         with self._lock:
+            check_names(self._worker.flows.get(flow.name), flow)
             if self._served.get(name) == concurrency and self._worker.flows.get(flow.name) is flow:
                 return
             self._worker.flows[flow.name] = flow
@@ -336,12 +338,13 @@ class Engine(PlainRequests):
 
         Unfinished runs go on when the store is opened again. Idempotent.
         """
+        seconds = wait_s(timeout)
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
         _open_engines.discard(self)
-        self._core.close(int(timeout * 1000))
+        self._core.close(int((_PATIENCE_S if seconds is None else seconds) * 1000))
         self._worker.close()
         # Loops that run in other threads hear of the end through their ports.
         for loop, caller in self._callers.items():

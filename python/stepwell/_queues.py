@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from stepwell._errors import InputError, WaitTimeout
-from stepwell._types import Duration, duration_ms
+from stepwell._types import Duration, duration_ms, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,9 +75,15 @@ def collapse_request(collapse: Collapse | None) -> tuple[tuple[Any, ...], Durati
 
 
 def _count(value: int, what: str, *, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _COUNT_MAX:
+    if not is_count(value, _COUNT_MAX, least=least):
         raise InputError("SW-E1023", f"{what} is out of range", got=repr(value), expected=f"{least} to {_COUNT_MAX}")
     return value
+
+
+def check_concurrency(value: int, what: str = "concurrency") -> None:
+    """Raise InputError SW-E1014 for what is no number of things at once."""
+    if not is_count(value, _COUNT_MAX):
+        raise InputError("SW-E1014", f"{what} is out of range", got=repr(value)[:80], expected=f"1 to {_COUNT_MAX}")
 
 
 class Limits(TypedDict, total=False):

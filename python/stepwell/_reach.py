@@ -10,21 +10,27 @@ import inspect
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stepwell._errors import InputError
+from stepwell._types import run_name
 from stepwell._workflow import Step, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stepwell._activation import Activation
+
 _FUNCTIONS_MAX = 10_000
+_DEPTH_MAX = 100
+_ROW_PARENT = 12
 
 
 def reached(flow: Workflow[..., Any]) -> list[Workflow[..., Any]]:
-    """Return the workflows that `flow` names, itself aside: in its body, in its steps, in functions that these name.
+    """Return the workflows that `flow` names: in its body, in its steps, in functions that these name. Itself, if it does.
 
     What is looked up at run time only (in a dict, by a string) cannot be seen: serve such a workflow by name.
     """
     found: list[Workflow[..., Any]] = []
-    seen: set[int] = {id(flow)}
+    seen: set[int] = set()
     line: list[Any] = [flow.fn]
     while line and len(seen) < _FUNCTIONS_MAX:
         fn = line.pop()
@@ -68,3 +74,26 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
+
+
+def check_depth(activation: Activation, flow: Workflow[..., Any]) -> None:
+    """Raise InputError SW-E2044 when a run that starts a child of a recursive workflow has too many ancestors.
+
+    Only the ancestors of recursive ones are looked at: where the code holds no cycle, its depth is that of the code.
+    """
+    if not flow.is_recursive:
+        return
+    run, depth = activation.run, 0
+    while run and depth <= _DEPTH_MAX:
+        rows = activation.worker.core.find(run=run)
+        run = rows[0][_ROW_PARENT] if rows else 0
+        depth += 1
+    if depth > _DEPTH_MAX:
+        raise InputError(
+            "SW-E2044",
+            f"workflow {flow.name!r} has started itself again and again",
+            got=f"{_DEPTH_MAX} runs, each a child of the one before",
+            expected=f"at most {_DEPTH_MAX}",
+            hint="let the recursion end; for work without end, sw.send the next run instead of waiting for it",
+            run_id=run_name(activation.run),
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
 from stepwell._errors import RunCancelled, RunFailed, WaitTimeout, WorkflowError
-from stepwell._types import RunStatus, run_name
+from stepwell._types import RunStatus, run_name, wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,7 +44,8 @@ class Run(Generic[R]):
 
         Raises WaitTimeout, RunFailed or RunCancelled.
         """
-        wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
+        seconds = wait_s(timeout)
+        wait_ms = -1 if seconds is None else int(seconds * 1000)
         if threading.current_thread() is threading.main_thread() and not 0 <= wait_ms <= _DEAF_MS:
             return self._value(*self._wait_for_signals_too(wait_ms))
         _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001

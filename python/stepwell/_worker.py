@@ -186,7 +186,14 @@ class Worker:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # A task of user code raised it, and keeps it as its result; asyncio lets it end the loop as well.
+                _log.warning("stepwell: a task of a workflow raised SystemExit or KeyboardInterrupt")
+            else:
+                return
 
     def _on_loop(self, items: list[tuple[Any, ...]]) -> None:
         active = self.active

@@ -1,4 +1,4 @@
-"""DBOS's queue tutorial as a program that can be started again. It needs `dbos`; its database is the SQLite of its default."""
+"""DBOS's queue tutorial as a program that can be started again. It needs `dbos`; the database is its default, SQLite."""
 
 import time
 from pathlib import Path
