@@ -385,5 +385,13 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
-# A forked child must not close its parent's engines at exit.
-os.register_at_fork(after_in_child=_open_engines.clear)
+
+
+def _forget_all() -> None:
+    """Leave the parent's engines alone, in a forked child."""
+    for engine in list(_open_engines):
+        engine._worker.forget()  # noqa: SLF001
+    _open_engines.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

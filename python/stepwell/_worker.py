@@ -246,6 +246,11 @@ class Worker:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """In a forked child: let the one thread that is left end once the step that forked has returned."""
+        self.loop.stop()
+        self._pool.is_forgotten = True
+
     def close(self) -> None:
         """Stop the threads; the core is closed already, so the pump has ended or will at once."""
         self._pump_thread.join(timeout=10)
@@ -274,6 +279,7 @@ class _Pool:
         self._ready = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         self._idle_count = 0
+        self.is_forgotten = False
 
     def submit(self, activations: list[Activation]) -> None:
         """Put activations in line and see that somebody works on them."""
@@ -306,6 +312,8 @@ class _Pool:
                 return
             began = time.perf_counter_ns()
             report = self._drive(activation)
+            if self.is_forgotten:
+                return
             if worker.active.get(activation.run) is activation:  # not a later one of the same run
                 worker.active.pop(activation.run)
             if report is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import stepwell as sw
 
 if TYPE_CHECKING:
@@ -47,3 +49,15 @@ async def asks(timeout: str) -> Any:
 async def doubles(x: int) -> int:
     await make(f"double {x}")
     return 2 * x
+
+
+def failure_of(run: sw.Run[Any]) -> sw.RunFailed:
+    """Return what a run failed with."""
+    with pytest.raises(sw.RunFailed) as failure:
+        run.result(20)
+    return failure.value
+
+
+def still_works(engine: sw.Engine) -> None:
+    """See that whatever happened before has hurt nobody else."""
+    assert engine.start(doubles, 7).result(20) == 14

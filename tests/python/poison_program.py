@@ -1,4 +1,7 @@
-"""A process that its own steps end. poison_program.py STORE JOURNAL HOW, with HOW one of exit, segfault, close_fds, fork."""
+"""A process that its own steps end. poison_program.py STORE JOURNAL HOW
+
+HOW: exit, segfault, close_fds, fork, fork_later, or anything else for a step that does no harm.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,20 @@ async def innocent(x: int) -> int:
     return 2 * x
 
 
+@sw.step
+async def forks(x: int) -> int:
+    note(f"poison {x}")
+    return -1 if os.fork() == 0 else x
+
+
 @sw.workflow
 def poisoned(x: int) -> int:
     return poison(x)
+
+
+@sw.workflow
+async def forks_later(x: int) -> int:
+    return await forks(x)
 
 
 @sw.workflow
@@ -53,7 +67,7 @@ def main() -> None:
     parent = os.getpid()
     with sw.Engine(Path(sys.argv[1])) as engine:
         good = engine.start_many(harmless, range(20), keys=[f"good-{x}" for x in range(20)])
-        bad = engine.start(poisoned, 1, key="bad")
+        bad = engine.start(forks_later if how == "fork_later" else poisoned, 1, key="bad")
         results = [run.result(20) for run in good]
         try:
             value = bad.result(20)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flows import asks, comes_to, doubles, made, make
+from flows import asks, comes_to, doubles, failure_of, made, make
 
 import stepwell as sw
 
@@ -59,12 +59,6 @@ def raw_start(engine: sw.Engine, flow: sw.Workflow[..., Any], payload: bytes, ke
     engine.serve(flow)
     answer = engine._core.start([(0, flow.name, flow.name, key, 1 if key else 0, payload)])[0]
     return engine._started(flow, answer)
-
-
-def failure_of(run: sw.Run[Any]) -> sw.RunFailed:
-    with pytest.raises(sw.RunFailed) as failure:
-        run.result(20)
-    return failure.value
 
 
 class Bomb:
