@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +48,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _triage(args: argparse.Namespace) -> int:
+    from stepwell._queues import check_concurrency
     from stepwell.triage import _job
+    from stepwell.triage._write import check_page
 
-    if args.concurrency < 1:
-        raise InputError("SW-E1014", "concurrency must be at least 1", got=args.concurrency)
+    check_concurrency(args.concurrency)
+    if not Path(args.out).name:
+        raise InputError("SW-E2244", "--out names no file", got=repr(args.out)[:80], expected="a file name")
     report = args.report or str(Path(args.out).with_suffix(".report.html"))
+    check_page(report, {"input": args.file, "results": args.out, "store": args.store})
     job = _job.prepare(
         args.file,
         labels=args.labels,
@@ -108,6 +113,9 @@ def _version(_: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no such letter shows a ? in its place
     parser = _parser()
     args = parser.parse_args(argv)
     command = {"triage": _triage, "demo": _demo, "explain": _explain, "version": _version}.get(args.command or "")
@@ -115,7 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return _EXIT_INPUT
     try:
-        return command(args)
+        code = command(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code  # noqa: TRY300 - what is written late fails here, not at the interpreter's end
     except KeyboardInterrupt:
         print("\nstopped; what was done is kept. Run the same command to go on.", file=sys.stderr)
         return _EXIT_STOPPED
@@ -126,8 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}\n  more      stepwell explain {error.code}", file=sys.stderr)
         return _EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone; nothing of the job is lost
-        sys.stderr.close()
+        sys.stdout = None
         return 0
+    except OSError as error:  # our own output: everything else has a code by now
+        print(f"SW-E1040 the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        sys.stdout = None
+        return _EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -91,6 +91,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "A start with Debounce, Singleton or Collect takes its identity and its time from that.",
         "Leave out key and delay, or leave out collapse.",
     ),
+    "SW-E1040": (
+        "output cannot be written",
+        "The terminal, pipe or file that the command writes to does not take its text; the work itself is done.",
+        "Make room, or send the output elsewhere, and run the command again: nothing is done twice.",
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",
@@ -261,7 +266,8 @@ def explain(code: str) -> str:
     name = code.strip().upper()
     name = name if name.startswith("SW-E") else "SW-E" + name.removeprefix("E")
     if name not in codes:
-        near = difflib.get_close_matches(name, codes, 3)
-        raise NotFoundError("SW-E1005", f"there is no code {code!r}", hint="did you mean " + ", ".join(near) + "?")
+        near = difflib.get_close_matches(name[:20], codes, 3)
+        hint = f"did you mean {', '.join(near)}?" if near else "codes look like SW-E2101"
+        raise NotFoundError("SW-E1005", f"there is no code {code[:80]!r}", hint=hint)
     title, cause, fix = codes[name]
     return f"{name}  {title}\n  cause     {cause}\n  fix       {fix}"

@@ -17,7 +17,7 @@ from stepwell._queues import Limits, Queue, check_concurrency
 from stepwell._reach import reached
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, duration_ms, run_name, wait_s
+from stepwell._types import Duration, check_text, duration_ms, run_name, wait_s
 from stepwell._workflow import Workflow, check_names
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Engine(PlainRequests):
                 "SW-E2005", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
             )
         check_concurrency(concurrency)
-        name = queue or flow.name
+        name = flow.name if queue is None else queue
+        check_text(name, "name of a queue")
         with self._lock:
             check_names(self._worker.flows.get(flow.name), flow)
             if self._served.get(name) == concurrency and self._worker.flows.get(flow.name) is flow:
@@ -106,7 +107,8 @@ class Engine(PlainRequests):
             self._need(other)
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
-        if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
+        name = flow.name if queue is None else queue
+        if not isinstance(name, str) or name not in self._served or flow.name not in self._worker.flows:
             self.serve(flow, queue=queue)
 
     @overload

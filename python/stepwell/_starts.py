@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from stepwell import _codec
 from stepwell._errors import InputError
 from stepwell._queues import Collapse, Collect, collapse_request
-from stepwell._types import Duration, duration_ms, is_count
+from stepwell._types import Duration, check_text, duration_ms, is_count
 
 if TYPE_CHECKING:
     from stepwell._workflow import Workflow
@@ -83,8 +83,7 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
     how, wait = collapse_request(collapse)
     if how and (options.get("key") is not None or (delay is not None and wait is not None)):
         raise InputError("SW-E1024", "a start that joins others has neither a key nor a delay of its own")
-    if not isinstance(group, str) or len(group.encode()) > 255:
-        raise InputError("SW-E1202", "not a usable group", got=repr(group)[:80], expected="1 to 255 characters")
+    check_text(group, "group", least=0)
     now = int(time.time() * 1000)
     delay = delay if wait is None else wait
     wake_at = -1 if delay is None else now + duration_ms(delay, "delay")

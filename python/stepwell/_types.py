@@ -44,6 +44,18 @@ def is_count(value: object, most: int, *, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def check_text(value: object, what: str, *, least: int = 1) -> None:
+    """Raise InputError SW-E1202 for what is no text of at most 255 bytes."""
+    try:
+        is_text = isinstance(value, str) and least <= len(value.encode()) <= 255
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise InputError(
+            "SW-E1202", f"not a usable {what}", got=repr(value)[:80], expected=f"{least} to 255 characters"
+        )
+
+
 def wait_s(timeout: float | None) -> float | None:
     """Return how long to wait in seconds, None for ever. Raises InputError SW-E1010 for text, NaN and the like."""
     if timeout is None or timeout == math.inf:
