@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,5 +147,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _EXIT_FAILED
 
 
+def run() -> None:
+    """Be the process: run the command of `sys.argv` and end.
+
+    After Ctrl-C threads may still be inside native code (a matrix product, say), and some libraries wait for ever at exit
+    for such a thread. Everything is kept by then, so the process ends without their destructors.
+    """
+    code = main()
+    if code == _EXIT_STOPPED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

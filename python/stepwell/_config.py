@@ -52,6 +52,18 @@ def store_path(path: str | Path | None) -> str:
     return str(file)
 
 
+def keep_standard_descriptors() -> None:
+    """Put /dev/null where the process has no standard input, output or error, as a daemon does.
+
+    Otherwise the store's file or the loop's pipe would be given that number, and receive what some library prints.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _is_nameable(text: str) -> bool:
     """Whether text can name a file: no NUL, no half characters, no URL."""
     try:

@@ -32,7 +32,6 @@ R = TypeVar("R")
 
 
 _IN_FLIGHT_DEFAULT = 1000
-_PATIENCE_S = 10**9
 
 
 class Engine(PlainRequests):
@@ -61,6 +60,7 @@ class Engine(PlainRequests):
         self.path = _config.store_path(path)
         check_concurrency(calls_per_host, "calls_per_host")
         proxy, no_proxy = _config.proxy()
+        _config.keep_standard_descriptors()
         self._core: Any = _core.Runtime.open(
             self.path,
             durable=durability == "full",
@@ -346,7 +346,7 @@ class Engine(PlainRequests):
                 return
             self._is_closed = True
         _open_engines.discard(self)
-        self._core.close(int((_PATIENCE_S if seconds is None else seconds) * 1000))
+        self._core.close(int((10**9 if seconds is None else seconds) * 1000))
         self._worker.close()
         # Loops that run in other threads hear of the end through their ports.
         for loop, caller in self._callers.items():
