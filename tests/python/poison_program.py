@@ -1,6 +1,6 @@
 """A process that its own steps end. poison_program.py STORE JOURNAL HOW
 
-HOW: exit, segfault, close_fds, fork, fork_later, or anything else for a step that does no harm.
+HOW: exit, segfault, close_fds, fork, fork_later, advance (one step further in each life), or anything else for a step that does no harm.
 """
 
 from __future__ import annotations
@@ -58,6 +58,20 @@ async def forks_later(x: int) -> int:
     return await forks(x)
 
 
+@sw.step
+def advance(number: int) -> int:
+    lived = Path(sys.argv[2]).read_text().count("life") if number else 0
+    if number > lived:
+        note("life")
+        os._exit(7)
+    return number
+
+
+@sw.workflow
+def advances(_: int) -> int:
+    return [advance(number) for number in range(16)][-1]
+
+
 @sw.workflow
 async def harmless(x: int) -> int:
     return await innocent(x)
@@ -67,7 +81,7 @@ def main() -> None:
     parent = os.getpid()
     with sw.Engine(Path(sys.argv[1])) as engine:
         good = engine.start_many(harmless, range(20), keys=[f"good-{x}" for x in range(20)])
-        bad = engine.start(forks_later if how == "fork_later" else poisoned, 1, key="bad")
+        bad = engine.start({"fork_later": forks_later, "advance": advances}.get(how, poisoned), 1, key="bad")
         results = [run.result(20) for run in good]
         try:
             value = bad.result(20)

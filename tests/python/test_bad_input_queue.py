@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import pickle
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flows import asks, comes_to, doubles, failure_of, made, make
+from flows import asks, comes_to, doubles, failure_of, made, make, until
 
 import stepwell as sw
 
@@ -212,6 +213,40 @@ def test_49_attempt_counters_out_of_range(engine: sw.Engine) -> None:
     engine._core.complete([(2, run._run, 0, "make", attempt, b'"x"', 0, 0) for attempt in (-1, 2**31 - 1)])
     run.signal("answer", {"x": 1})
     assert run.result(20) == {"x": 1}
+
+
+@sw.workflow
+async def never_ends(steps: int) -> None:
+    for number in range(LIVES[0]):
+        await make(f"step {number}")
+    await asyncio.Event().wait()
+
+
+#: How often the engine was opened: each life of `never_ends` gets one step further.
+LIVES = [0]
+
+
+def test_50_an_engine_that_is_closed_often_is_no_crash(tmp_path: Path) -> None:
+    """Twenty clean restarts, as deployments are, leave a run that takes longer than all of them alive."""
+    made.clear()
+    for LIVES[0] in (0,) * 15 + (1, 2, 3, 4, 5):
+        with sw.Engine(tmp_path / "s.db", workflows=[never_ends]) as engine:
+            run = engine.start(never_ends, 0, key="one")
+            until(lambda: run._run in engine._worker.active)  # noqa: B023 - called at once
+            until(lambda: len(made) == LIVES[0])
+            assert run.status() == sw.RunStatus.RUNNING
+            engine.close(0)
+    assert made == [f"step {number}" for number in range(5)]
+
+
+@pytest.mark.kill
+def test_50_a_run_that_gets_on_in_each_life_is_no_poison(tmp_path: Path) -> None:
+    """Fifteen kills, a recorded step between any two of them: it ends."""
+    command = [sys.executable, str(PROGRAM), str(tmp_path / "s.db"), str(tmp_path / "journal"), "advance"]
+    for _ in range(15):
+        assert subprocess.run(command, check=False, timeout=60).returncode == 7
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["380", "15"]), done.stderr
 
 
 @pytest.mark.kill
