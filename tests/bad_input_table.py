@@ -1,6 +1,6 @@
 """Writes docs/bad-input.md from the tests that bear the catalogue's numbers: `python tests/bad_input_table.py`.
 
-A test is called test_<number>_<what it holds>, or test_<number>_<number>_... for a range. Its docstring, if it has one, says more.
+A test is called test_<number>_<what it holds>, or test_<number>_<number>_... for two entries. Its docstring says more.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ WAITING = {
 }
 HEAD = """# Bad input
 
-What happens when Stepwell is given something that it should not be given, by the numbers of our catalogue. Everything has a defined
-outcome: a coded error that says what was expected, what was seen and how to mend it (`stepwell explain CODE`), nothing executed
-that should not be, nothing lost. Each line is a test; `python tests/bad_input_table.py` writes this page from them, and a test
-keeps it true. Damaged, foreign and full files (159 to 164, 166, 167) are the store's tests.
+What happens when Stepwell is given something that it should not be given, by the numbers of our catalogue. Everything has
+a defined outcome: a coded error that says what was expected, what was seen and how to mend it (`stepwell explain CODE`),
+nothing executed that should not be, nothing lost. Each line is a test; `python tests/bad_input_table.py` writes this page
+from them, and a test keeps it true. Damaged, foreign and full files (159 to 164, 166, 167) are the store's tests.
 
 | entry | what happens | codes | test |
 |---|---|---|---|

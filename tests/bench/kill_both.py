@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tokenize
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ OURS = Path(__file__).resolve().parents[2] / "examples" / "rivals"
 THEIRS = OURS / "theirs"
 PAIRS = (("dbos_queue.py",) * 2, ("celery_chord.py",) * 2, ("bullmq_flow.py", "bullmq_flow.mjs"))
 LOOK_S = 0.01
+PAUSE = threading.Event()  # never set: waiting on it is a pause
 COUNT = 40
 CANVAS = frozenset({"add 2 2", "mul 4 8", "tsum"} | {f"add {i} {i}" for i in range(100, 100 + COUNT)})
 FLOW = frozenset({"leak", "inspect", f"renovate {COUNT}"} | {f"paint {i}" for i in range(COUNT)})
@@ -120,7 +122,7 @@ def waited(is_so: Callable[[], bool], seconds: float) -> bool:
     while not is_so():
         if time.monotonic() > end:
             return False
-        signal.sigtimedwait([], LOOK_S)
+        PAUSE.wait(LOOK_S)
     return True
 
 

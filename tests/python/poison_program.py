@@ -1,6 +1,6 @@
 """A process that its own steps end. poison_program.py STORE JOURNAL HOW
 
-HOW: exit, segfault, close_fds, fork, fork_later, advance (one step further in each life), or anything else for a step that does no harm.
+HOW: exit, segfault, close_fds, fork, fork_later, advance (one step further in each life), or else a step without harm.
 """
 
 from __future__ import annotations

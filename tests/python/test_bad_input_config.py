@@ -51,6 +51,8 @@ def run_script(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess
 
 
 def test_137_an_option_that_does_not_exist(engine: sw.Engine) -> None:
+    """Refused with the names that exist, before anything is started."""
+
     @sw.step
     def sends() -> None:
         sw.send(doubles, 1, kye="a")  # type: ignore[call-arg]
@@ -77,6 +79,7 @@ def test_137_an_option_that_does_not_exist(engine: sw.Engine) -> None:
 
 @pytest.mark.parametrize("value", ["10", "true", True, 1.5, -1, 0, 10**9, float("nan"), [], b"1"])
 def test_138_139_numbers_that_are_none(value: Any, engine: sw.Engine) -> None:
+    """Text, True, fractions, zero, less and too much are refused where they are given."""
     makers = {
         "SW-E1014": (
             lambda: sw.Engine(calls_per_host=value),
@@ -100,12 +103,14 @@ def test_138_139_numbers_that_are_none(value: Any, engine: sw.Engine) -> None:
 
 @pytest.mark.parametrize("value", ["1", "high", True, 1.5, 10**7, -(10**7), float("nan"), []])
 def test_138_priorities_that_are_none(value: Any, engine: sw.Engine) -> None:
+    """Refused; nothing is started."""
     with pytest.raises(sw.InputError, match="SW-E1018"):
         engine.start(doubles, 1, priority=value)
 
 
 @pytest.mark.parametrize("value", ["", 7, "x" * 256, "new\nline", "nul\0", "\udc80", b"key", True])
 def test_138_keys_and_groups_that_are_none(value: Any, engine: sw.Engine) -> None:
+    """Refused, names of queues and signals too; nothing is started."""
     with pytest.raises(sw.InputError, match="SW-E1202"):
         engine.start(doubles, 1, key=value)
     if value not in ("", "new\nline", "nul\0"):
@@ -125,6 +130,7 @@ def test_138_keys_and_groups_that_are_none(value: Any, engine: sw.Engine) -> Non
 
 @pytest.mark.parametrize("value", ["5", float("nan"), True, [], "30s"])
 def test_139_waits_that_are_none(value: Any, engine: sw.Engine) -> None:
+    """Refused; zero and less only look, infinity waits for ever."""
     run = engine.start(doubles, 1)
     with pytest.raises(sw.InputError, match="SW-E1010"):
         run.result(value)
@@ -159,6 +165,7 @@ BAD_PATHS = {
 
 @pytest.mark.parametrize("what", BAD_PATHS)
 def test_140_paths_that_cannot_be_a_store(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused; no file is touched and nothing is made but a lock file beside the path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("text")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "away.db")
@@ -172,6 +179,7 @@ def test_140_paths_that_cannot_be_a_store(what: str, tmp_path: Path, monkeypatch
     "name", ["new\nline.db", "schön ☃.db", "a b'c\";--.db", "new/folders/s.db", "~/home.db", "?x=1&y#z.db", "%41.db"]
 )
 def test_140_unusual_paths_that_work(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line ends, quotes, other scripts, a home folder, folders that do not exist yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for _ in range(2):
@@ -181,6 +189,7 @@ def test_140_unusual_paths_that_work(name: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_141_a_store_in_memory_backed_files(tmp_path: Path) -> None:
+    """It works, for as long as the memory lives."""
     shared = Path("/dev/shm")  # noqa: S108 - tmpfs is the subject
     if not os.access(shared, os.W_OK):
         pytest.skip("no tmpfs that can be written")
@@ -195,6 +204,7 @@ def test_141_a_store_in_memory_backed_files(tmp_path: Path) -> None:
 
 
 def test_142_a_second_engine_on_one_file(engine: sw.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused under whatever name, in this process and in another; the first one is not disturbed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "soft.db").symlink_to(tmp_path / "s.db")
     for path in (tmp_path / "s.db", "s.db", "./s.db", "soft.db"):
@@ -267,6 +277,7 @@ def test_143_proxies_netrc_and_certificates_of_the_environment(
 
 @pytest.mark.parametrize("proxy", ["::::", "nonsense://x", "http://", "http://127.0.0.1:99999", " "])
 def test_143_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is not opened."""
     monkeypatch.setenv("https_proxy", proxy)
     with pytest.raises(sw.InputError, match="SW-E1301"):
         sw.Engine()
@@ -285,6 +296,7 @@ def test_143_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -
     ids=str,
 )
 def test_144_an_environment_with_next_to_nothing_in_it(env: dict[str, str], tmp_path: Path) -> None:
+    """Text and times are kept the same."""
     for _ in range(2):
         done = run_script(tmp_path, env)
         assert done.returncode == 0, done.stderr
@@ -292,6 +304,7 @@ def test_144_an_environment_with_next_to_nothing_in_it(env: dict[str, str], tmp_
 
 
 def test_144_the_command_line_on_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+    """What it cannot show becomes a question mark."""
     for env in ({"PYTHONIOENCODING": "ascii"}, BARE):
         done = subprocess.run(
             [sys.executable, "-m", "stepwell", "demo"],
@@ -311,6 +324,7 @@ def test_145_a_key_is_neither_shown_nor_stored(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Not in errors, logs, reprs, nor in any byte of the store."""
     secret = "sk-" + "fAke0" * 8
     url, heard = listener
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flows import comes_to, failure_of, made, make, make_plain, still_works, until
+from flows import code_of_pause, comes_to, failure_of, made, make, make_plain, still_works, until
 
 import stepwell as sw
 
@@ -41,6 +41,7 @@ async def pong(x: int) -> int:
 
 
 def test_51_a_cycle_of_workflows_ends(engine: sw.Engine) -> None:
+    """The hundredth generation fails, and with it all of them."""
     error = failure_of(engine.start(ping, 1))
     assert "SW-E2044" in str(error.error)
     still_works(engine)
@@ -48,6 +49,7 @@ def test_51_a_cycle_of_workflows_ends(engine: sw.Engine) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a#2", "x" * 201, "new\nline", "nul\0", "\u202e", 7, "gather/0/make"])
 def test_53_names_that_a_history_could_not_tell_apart(name: Any) -> None:
+    """Refused where the step or workflow is defined."""
     with pytest.raises(sw.InputError, match="SW-E2041"):
         sw.step(name=name)(make.fn)
     with pytest.raises(sw.InputError, match="SW-E2041"):
@@ -55,6 +57,7 @@ def test_53_names_that_a_history_could_not_tell_apart(name: Any) -> None:
 
 
 def test_53_names_that_differ_by_case_or_normal_form_stay_apart(engine: sw.Engine) -> None:
+    """They are different names, on a replay too."""
     names = ["caf\u00e9", "cafe\u0301", "CAFÉ", "straße", "STRASSE", "ss"]
     steps = {name: sw.step(name=name)(lambda name=name: name) for name in names}
 
@@ -68,6 +71,7 @@ def test_53_names_that_differ_by_case_or_normal_form_stay_apart(engine: sw.Engin
 
 
 def test_53_one_step_called_twice_and_two_steps_of_one_name(engine: sw.Engine) -> None:
+    """Told apart by their order."""
     twin = sw.step(name="make")(lambda what: f"twin {what}")
 
     @sw.workflow
@@ -80,6 +84,8 @@ def test_53_one_step_called_twice_and_two_steps_of_one_name(engine: sw.Engine) -
 
 
 def test_53_signals_whose_names_look_like_occurrences(engine: sw.Engine) -> None:
+    """They are not taken for them."""
+
     @sw.workflow
     async def listens(_: int) -> list[Any]:
         return [await sw.wait_for_signal("x"), await sw.wait_for_signal("x"), await sw.wait_for_signal("x#2")]
@@ -91,6 +97,8 @@ def test_53_signals_whose_names_look_like_occurrences(engine: sw.Engine) -> None
 
 
 def test_53_two_workflows_of_one_name(engine: sw.Engine) -> None:
+    """The engine refuses the second one; running a notebook's cell again is no second one."""
+
     @sw.workflow(name="same")
     async def one(x: int) -> int:
         return x
@@ -106,6 +114,8 @@ def test_53_two_workflows_of_one_name(engine: sw.Engine) -> None:
 
 
 def test_54_a_dependency_that_is_missing(engine: sw.Engine) -> None:
+    """The run fails with the module's name and can be replayed once it is there."""
+
     @sw.step
     def imports(name: str) -> str:
         return __import__(name).__name__
@@ -122,6 +132,8 @@ def test_54_a_dependency_that_is_missing(engine: sw.Engine) -> None:
 
 
 def test_55_ten_thousand_steps(engine: sw.Engine) -> None:
+    """They are recorded and the run ends."""
+
     @sw.step
     def one(x: int) -> int:
         return x
@@ -134,6 +146,8 @@ def test_55_ten_thousand_steps(engine: sw.Engine) -> None:
 
 
 def test_55_a_fan_out_without_bounds(engine: sw.Engine) -> None:
+    """More than 100,000 branches are refused before the first of them begins, an endless iterator too."""
+
     @sw.workflow
     async def fans_out(how: str) -> int:
         if how == "map":
@@ -154,6 +168,8 @@ def test_55_a_fan_out_without_bounds(engine: sw.Engine) -> None:
 
 
 def test_56_an_empty_workflow(engine: sw.Engine) -> None:
+    """It succeeds with None; one of two inputs is refused where it is defined."""
+
     @sw.workflow
     async def empty() -> None:
         pass
@@ -204,6 +220,7 @@ def next_life(path: Path, body: Callable[[], Any]) -> tuple[sw.RunStatus, Any]:
         run.signal("go", "gone", key="go")
         until(lambda: run.status().is_final or run.status() == sw.RunStatus.PAUSED)
         status = run.status()
+        assert status != sw.RunStatus.PAUSED or code_of_pause(engine, run) == "SW-E2008"
         return status, run.result(1) if status == sw.RunStatus.SUCCEEDED else None
 
 
@@ -228,6 +245,7 @@ async def reordered() -> Any:
 
 @pytest.mark.parametrize("body", [without_b, b_renamed], ids=lambda body: body.__name__)
 def test_57_changed_code_pauses_and_the_old_code_goes_on(body: Callable[[], Any], tmp_path: Path) -> None:
+    """The run is paused with what differs (SW-E2008); nothing recorded is done again."""
     made.clear()
     first_life(tmp_path / "s.db")
     assert next_life(tmp_path / "s.db", body)[0] == sw.RunStatus.PAUSED
@@ -244,6 +262,7 @@ def test_57_changed_code_pauses_and_the_old_code_goes_on(body: Callable[[], Any]
 
 
 def test_57_reordered_steps_answer_from_the_history(tmp_path: Path) -> None:
+    """Nothing is done again."""
     made.clear()
     first_life(tmp_path / "s.db")
     assert next_life(tmp_path / "s.db", reordered) == (sw.RunStatus.SUCCEEDED, ["b", "a", "gone"])
@@ -251,6 +270,7 @@ def test_57_reordered_steps_answer_from_the_history(tmp_path: Path) -> None:
 
 
 def test_57_a_step_whose_type_changed(tmp_path: Path) -> None:
+    """The run fails with what was recorded and what was asked for; nothing is done again."""
     made.clear()
     first_life(tmp_path / "s.db")
 
@@ -271,6 +291,8 @@ def test_57_a_step_whose_type_changed(tmp_path: Path) -> None:
 
 
 def test_58_values_of_the_outside_world_are_recorded(tmp_path: Path) -> None:
+    """now, uuid and random give the recorded value again."""
+
     @sw.workflow
     async def looks_around(_: int) -> list[str]:
         seen = [sw.now().isoformat(), str(sw.uuid()), str(sw.random())]
@@ -289,6 +311,8 @@ def test_58_values_of_the_outside_world_are_recorded(tmp_path: Path) -> None:
 
 
 def test_58_a_branch_that_depends_on_the_process_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the run would end without what is recorded, it is paused instead (SW-E2008)."""
+
     async def body() -> Any:
         side = os.environ["SIDE"]
         return [await NAMED[side](side), await sw.wait_for_signal("go")]

@@ -91,6 +91,7 @@ def is_whole(path: Path) -> bool:
     ids=lambda words: " ".join(words[-2:])[:40] or "nothing",
 )
 def test_147_words_that_are_no_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage or a coded error, exit code 1 or 2, no file made."""
     try:
         code = main(words)
     except SystemExit as end:  # argparse
@@ -113,6 +114,7 @@ def test_147_words_that_are_no_command(words: list[str], capsys: pytest.CaptureF
     ids=["code", "model", "labels", "file"],
 )
 def test_147_an_argument_of_a_million_characters(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A coded error that shows the beginning of it."""
     assert main(words) in (1, 2)
     said = capsys.readouterr().err
     assert "SW-E" in said
@@ -123,6 +125,7 @@ def test_147_an_argument_of_a_million_characters(words: list[str], capsys: pytes
 
 
 def test_147_a_reader_that_has_gone() -> None:
+    """The job is done all the same, without a traceback."""
     reads, writes = os.pipe()
     os.close(reads)
     try:
@@ -136,6 +139,7 @@ def test_147_a_reader_that_has_gone() -> None:
 
 
 def test_147_no_standard_output_at_all() -> None:
+    """The job is done; no file of ours is given a standard descriptor's number."""
     for closing in (">&-", ">&- 2>&-", "<&- >&- 2>&-"):
         Path("out.csv").unlink(missing_ok=True)
         line = f'exec "$0" -m stepwell "$@" {closing}'
@@ -148,6 +152,7 @@ def test_147_no_standard_output_at_all() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_147_an_output_that_is_full() -> None:
+    """The job is done, and what could not be shown is said."""
     with Path("/dev/full").open("w") as full:
         for words in (["explain", "SW-E1001"], ["version"], triage()):
             done = command(*words, stdout=full)
@@ -185,6 +190,7 @@ def test_147_ctrl_c_at_any_moment_leaves_whole_files(seed: int) -> None:
 
 
 def test_149_nothing_of_the_job_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """Input, results, report and store must be different files, by links too."""
     before = Path("t.csv").read_bytes()
     Path("link.csv").symlink_to("t.csv")
     os.link("t.csv", "hard.csv")
@@ -223,6 +229,7 @@ def test_149_a_disk_that_is_full_at_the_end(
 
 
 def test_150_nobody_is_asked_and_nothing_is_drawn_without_a_terminal() -> None:
+    """No prompt, no control characters."""
     done = command("demo")
     assert done.returncode == 0, done.stderr
     assert b"\x1b" not in done.stdout + done.stderr
@@ -230,6 +237,7 @@ def test_150_nobody_is_asked_and_nothing_is_drawn_without_a_terminal() -> None:
 
 
 def test_150_a_terminal_that_goes_away() -> None:
+    """The process ends; the same command again ends the job."""
     outer, inner = pty.openpty()
     child = subprocess.Popen([sys.executable, "-m", "stepwell", *triage()], stdin=inner, stdout=inner, stderr=inner)
     os.close(inner)
