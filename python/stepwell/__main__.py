@@ -6,7 +6,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 stopped by Ctrl-C (run
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +63,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _triage(args: argparse.Namespace) -> int:
+    from stepwell._queues import check_concurrency
     from stepwell.triage import _job
+    from stepwell.triage._write import check_page
 
-    if args.concurrency < 1:
-        raise InputError("SW-E1014", "concurrency must be at least 1", got=args.concurrency)
+    check_concurrency(args.concurrency)
+    if not Path(args.out).name:
+        raise InputError("SW-E2244", "--out names no file", got=repr(args.out)[:80], expected="a file name")
     report = args.report or str(Path(args.out).with_suffix(".report.html"))
+    check_page(report, {"input": args.file, "results": args.out, "store": args.store})
     job = _job.prepare(
         args.file,
         labels=args.labels,
@@ -138,6 +145,9 @@ def _version(_: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no such letter shows a ? in its place
     parser = _parser()
     args = parser.parse_args(argv)
     own = {"triage": _triage, "store": _store, "demo": _demo, "replay": _replay, "explain": _explain, "version": _version}
@@ -146,7 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return _EXIT_INPUT
     try:
-        return command(args)
+        code = command(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code  # noqa: TRY300 - what is written late fails here, not at the interpreter's end
     except KeyboardInterrupt:
         print("\nstopped; what was done is kept. Run the same command to go on.", file=sys.stderr)
         return _EXIT_STOPPED
@@ -157,9 +170,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}\n  more      stepwell explain {error.code}", file=sys.stderr)
         return _EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone; nothing of the job is lost
-        sys.stderr.close()
+        sys.stdout = None
         return 0
+    except OSError as error:  # our own output: everything else has a code by now
+        print(f"SW-E1040 the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        sys.stdout = None
+        return _EXIT_FAILED
+
+
+def run() -> None:
+    """Be the process: run the command of `sys.argv` and end.
+
+    After Ctrl-C threads may still be inside native code (a matrix product, say), and some libraries wait for ever at exit
+    for such a thread. Everything is kept by then, so the process ends without their destructors.
+    """
+    code = main()
+    if code == _EXIT_STOPPED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
-from stepwell._step_context import StepContext, in_time, inside_a_step, times_of
+from stepwell._step_context import StepContext, await_in_time, in_time, inside_a_step, times_of
 from stepwell._types import run_name
 from stepwell._workflow import current_scope
 
@@ -98,7 +98,7 @@ class Activation:
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        base = current_scope.get() + name
+        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
@@ -135,9 +135,9 @@ class Activation:
                     if step.timeout_s is None:
                         value = await step.fn(*args, **kwargs)
                     else:
-                        value = await asyncio.wait_for(step.fn(*args, **kwargs), step.timeout_s)
+                        value = await await_in_time(step, args, kwargs)
                 report = self._succeeded(step, name, attempt, value, context, times_of(asked_ns, began_ns))
-            except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - recorded
                 report = _failed(self, step, name, attempt, error, times_of(asked_ns, began_ns))
                 asked_ns = monotonic_ns()
             answer = await self.expect(name, report)
@@ -159,7 +159,7 @@ class Activation:
                 with inside_a_step(self, step, name, attempt) as context:
                     value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
                 report = self._succeeded(step, name, attempt, value, context, times_of(asked_ns, began_ns))
-            except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - recorded
                 report = _failed(self, step, name, attempt, error, times_of(asked_ns, began_ns))
                 asked_ns = monotonic_ns()
             answer = self.expect_blocking(report)
@@ -369,7 +369,7 @@ class Activation:
 
 
 def _failed(
-    activation: Activation, step: Step[..., Any], name: str, attempt: int, error: Exception, times: tuple[int, int]
+    activation: Activation, step: Step[..., Any], name: str, attempt: int, error: BaseException, times: tuple[int, int]
 ) -> tuple[Any, ...]:
     retryable = not isinstance(error, (*step.retry.give_up_on, RunCancelled, InputError))
     if isinstance(error, TimeoutError) and step.timeout_s is not None:

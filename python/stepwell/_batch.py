@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
 from stepwell._errors import InputError, WorkflowError, closed_error, failure_of
+from stepwell._queues import check_concurrency
 from stepwell._run import run_error
 from stepwell._starts import start_request
 from stepwell._types import RunStatus
@@ -68,8 +69,7 @@ class Batch(Generic[R]):
         concurrency: int,
         name: str | None,
     ) -> None:
-        if concurrency < 1:
-            raise InputError("SW-E1014", "concurrency must be at least 1", got=concurrency)
+        check_concurrency(concurrency)
         self._engine = engine
         self._flow = flow
         self._items = items

@@ -21,6 +21,8 @@ from stepwell._errors import InputError, WorkflowError
 _PLAIN = (str, int, float, bool, type(None))
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), dict, list, object, Any})
 _TRACEBACK_CHARS_MAX = 8_000
+_MESSAGE_CHARS_MAX = 8_000
+_PAYLOAD_BYTES_MAX = 32 << 20  # as in the core: one input, result, step value or signal
 
 
 def _default(value: Any) -> Any:
@@ -45,11 +47,11 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def encode(value: Any, what: str = "value") -> bytes:
-    """Return `value` as JSON bytes. Raises InputError SW-E1210 when it has no JSON form."""
+    """Return `value` as JSON bytes. Raises InputError SW-E1210 when it has no JSON form, SW-E1203 when that is too large."""
     if value is None:
         return b"null"
     try:
-        return _encoder.encode(value).encode("utf-8")
+        payload = _encoder.encode(value).encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             "SW-E1210",
@@ -57,6 +59,15 @@ def encode(value: Any, what: str = "value") -> bytes:
             got=type(value).__name__,
             hint="return pydantic models, dataclasses, dicts, lists, strings, finite numbers, booleans or None",
         ) from None
+    if len(payload) > _PAYLOAD_BYTES_MAX:
+        raise InputError(
+            "SW-E1203",
+            f"the {what} is too large",
+            got=f"{len(payload)} bytes",
+            expected=f"at most {_PAYLOAD_BYTES_MAX}",
+            hint="keep the bytes elsewhere and pass a reference",
+        )
+    return payload
 
 
 @functools.lru_cache(maxsize=1024)
@@ -87,11 +98,9 @@ def is_plain(annotation: Any) -> bool:
 
 def decode(payload: bytes, annotation: Any = Any, what: str = "value") -> Any:
     """Return the value of JSON bytes as `annotation`. Raises InputError SW-E1211 when it does not fit."""
-    if is_plain(annotation):
-        return json.loads(payload)
     try:
-        return _adapter(annotation).validate_json(payload)
-    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+        return json.loads(payload) if is_plain(annotation) else _adapter(annotation).validate_json(payload)
+    except (ValueError, TypeError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
         raise InputError(
             "SW-E1211", f"the {what} does not fit its type: {error}", got=payload[:200], expected=repr(annotation)
         ) from None
@@ -112,12 +121,12 @@ def encode_error(error: BaseException) -> bytes:
     """Record an exception as type, message and traceback text; code and hint where it is ours."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not lose the failure
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not lose the failure
         message = "<the exception's __str__ raised>"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     out = {
         "type": type(error).__qualname__,
-        "message": error.message if isinstance(error, WorkflowError) else message,
+        "message": (error.message if isinstance(error, WorkflowError) else message)[:_MESSAGE_CHARS_MAX],
         "traceback": text[-_TRACEBACK_CHARS_MAX:],
     }
     if isinstance(error, WorkflowError):

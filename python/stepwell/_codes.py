@@ -75,7 +75,7 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The engine does not serve this run's workflow.",
         "Call engine.serve(flow) first.",
     ),
-    "SW-E1021": ("unknown option", "replay takes value, from_step and key.", "Check the spelling."),
+    "SW-E1021": ("unknown option", "An option was given that does not exist.", "Choose from those in the message."),
     "SW-E1022": (
         "document was changed",
         "Somebody changed the same document between reading and writing it.",
@@ -90,6 +90,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "start cannot join others",
         "A start with Debounce, Singleton or Collect takes its identity and its time from that.",
         "Leave out key and delay, or leave out collapse.",
+    ),
+    "SW-E1040": (
+        "output cannot be written",
+        "The terminal, pipe or file that the command writes to does not take its text; the work itself is done.",
+        "Make room, or send the output elsewhere, and run the command again: nothing is done twice.",
     ),
     "SW-E1101": (
         "store in use",
@@ -236,6 +241,26 @@ _CORE: dict[str, tuple[str, str, str]] = {
     ),
     "SW-E2011": ("nothing to wait for", "first() was called without branches.", "Give it at least one."),
     "SW-E2012": ("no such step", "The run's history holds no step of that name.", "Use a name that the message lists."),
+    "SW-E2041": (
+        "bad name",
+        "A step or a workflow is recorded under its name; / and # stand between the parts of a recorded name.",
+        "Use 1 to 200 printable characters without / and #.",
+    ),
+    "SW-E2042": (
+        "too many branches",
+        "One gather or map holds all its branches in memory until they have ended.",
+        "Map in portions, or start a run for each item with Engine.map.",
+    ),
+    "SW-E2043": (
+        "workflow name taken",
+        "An engine serves another workflow of the same name; their runs could not be told apart.",
+        'Give one of them another name: @sw.workflow(name="...").',
+    ),
+    "SW-E2044": (
+        "children too deep",
+        "A workflow has started itself as a child a hundred times, each waiting for the next.",
+        "Let the recursion end; for work without end, send the next run instead of waiting for it.",
+    ),
     "SW-E2101": (
         "no API key",
         "The provider wants a key and none was found.",
@@ -285,7 +310,8 @@ def explain(code: str) -> str:
     name = code.strip().upper()
     name = name if name.startswith("SW-E") else "SW-E" + name.removeprefix("E")
     if name not in codes:
-        near = difflib.get_close_matches(name, codes, 3)
-        raise NotFoundError("SW-E1005", f"there is no code {code!r}", hint="did you mean " + ", ".join(near) + "?")
+        near = difflib.get_close_matches(name[:20], codes, 3)
+        hint = f"did you mean {', '.join(near)}?" if near else "codes look like SW-E2101"
+        raise NotFoundError("SW-E1005", f"there is no code {code[:80]!r}", hint=hint)
     title, cause, fix = codes[name]
     return f"{name}  {title}\n  cause     {cause}\n  fix       {fix}"

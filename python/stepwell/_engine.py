@@ -14,12 +14,13 @@ from stepwell._approval_inbox import ApprovalInbox
 from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
-from stepwell._queues import Limits, Queue
+from stepwell._queues import Limits, Queue, check_concurrency
+from stepwell._reach import reached
 from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, duration_ms, run_name, run_number
-from stepwell._workflow import Workflow
+from stepwell._types import Duration, check_text, duration_ms, run_name, run_number, wait_s
+from stepwell._workflow import Workflow, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -65,9 +66,9 @@ class Engine(PlainRequests, ApprovalInbox):
         if durability not in ("full", "relaxed"):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
-        if calls_per_host < 1:
-            raise InputError("SW-E1014", "calls_per_host must be at least 1", got=calls_per_host)
+        check_concurrency(calls_per_host, "calls_per_host")
         proxy, no_proxy = _config.proxy()
+        _config.keep_standard_descriptors()
         self._core: Any = _core.Runtime.open(
             self.path,
             durable=durability == "full",
@@ -96,23 +97,29 @@ class Engine(PlainRequests, ApprovalInbox):
     ) -> None:
         """Let this engine run `flow`, at most `concurrency` at once; runs left by an earlier process go on.
 
-        `start` and `map` do it by themselves.
+        `start` and `map` do it by themselves. The workflows that its code names, as children or to send to, are served too.
         """
         if not isinstance(flow, Workflow):
             raise InputError(
                 "SW-E2005", "not a workflow", got=repr(flow), hint="decorate the function with @stepwell.workflow"
             )
-        name = queue or flow.name
+        check_concurrency(concurrency)
+        name = flow.name if queue is None else queue
+        check_text(name, "name of a queue")
         with self._lock:
+            check_names(self._worker.flows.get(flow.name), flow)
             if self._served.get(name) == concurrency and self._worker.flows.get(flow.name) is flow:
                 return
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
         self._serve_approvals(flow)
+        for other in reached(flow):
+            self._need(other)
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
-        if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
+        name = flow.name if queue is None else queue
+        if not isinstance(name, str) or name not in self._served or flow.name not in self._worker.flows:
             self.serve(flow, queue=queue)
 
     @overload
@@ -360,12 +367,13 @@ class Engine(PlainRequests, ApprovalInbox):
 
         Unfinished runs go on when the store is opened again. Idempotent.
         """
+        seconds = wait_s(timeout)
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
         _open_engines.discard(self)
-        self._core.close(int(timeout * 1000))
+        self._core.close(int((10**9 if seconds is None else seconds) * 1000))
         self._worker.close()
         # Loops that run in other threads hear of the end through their ports.
         for loop, caller in self._callers.items():
@@ -406,5 +414,13 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
-# A forked child must not close its parent's engines at exit.
-os.register_at_fork(after_in_child=_open_engines.clear)
+
+
+def _forget_all() -> None:
+    """Leave the parent's engines alone, in a forked child."""
+    for engine in list(_open_engines):
+        engine._worker.forget()  # noqa: SLF001
+    _open_engines.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# What was seen may be large; its beginning tells what it is.
+_SHOWN_CHARS_MAX = 1_200
+
 
 class WorkflowError(Exception):
     """Base of all errors. `code` never changes its meaning; `hint` says how to fix it."""
@@ -53,7 +56,7 @@ class WorkflowError(Exception):
         lines = [f"{self.code} {self.message}"]
         for label, value in (("at", self.loc), ("run", self.run_id), ("got", self.got), ("expected", self.expected)):
             if value not in (None, ""):
-                lines.append(f"  {label:<9} {value}")
+                lines.append(f"  {label:<9} {str(value)[:_SHOWN_CHARS_MAX]}")
         if self.hint:
             lines.append(f"  {'fix':<9} {self.hint}")
         return "\n".join(lines)

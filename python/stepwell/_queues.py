@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from stepwell._errors import InputError, WaitTimeout
-from stepwell._types import Duration, duration_ms
+from stepwell._types import Duration, check_text, duration_ms, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,7 @@ def collapse_request(collapse: Collapse | None) -> tuple[tuple[Any, ...], Durati
     if collapse is None:
         return (), None
     key = collapse.key
-    if not isinstance(key, str) or len(key.encode()) > 255 or (not key and not isinstance(collapse, Collect)):
-        raise InputError("SW-E1202", "not a usable key", got=repr(key)[:80], expected="1 to 255 characters")
+    check_text(key, "key", least=0 if isinstance(collapse, Collect) else 1)
     if isinstance(collapse, Debounce):
         max_ms = -1 if collapse.max_wait is None else duration_ms(collapse.max_wait, "max_wait")
         return (_DEBOUNCE, key, max_ms, 0), collapse.wait
@@ -75,9 +74,15 @@ def collapse_request(collapse: Collapse | None) -> tuple[tuple[Any, ...], Durati
 
 
 def _count(value: int, what: str, *, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _COUNT_MAX:
+    if not is_count(value, _COUNT_MAX, least=least):
         raise InputError("SW-E1023", f"{what} is out of range", got=repr(value), expected=f"{least} to {_COUNT_MAX}")
     return value
+
+
+def check_concurrency(value: int, what: str = "concurrency") -> None:
+    """Raise InputError SW-E1014 for what is no number of things at once."""
+    if not is_count(value, _COUNT_MAX):
+        raise InputError("SW-E1014", f"{what} is out of range", got=repr(value)[:80], expected=f"1 to {_COUNT_MAX}")
 
 
 class Limits(TypedDict, total=False):
@@ -111,6 +116,7 @@ class Queue:
     """A queue of an engine: its limits, and how it stands. Runs that sleep or wait have given their place back."""
 
     def __init__(self, engine: Engine, name: str) -> None:
+        check_text(name, "name of a queue")
         self._engine = engine
         self.name = name
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
 from stepwell._errors import RunCancelled, RunFailed, WaitTimeout, WorkflowError
-from stepwell._types import RunStatus, run_name
+from stepwell._types import RunStatus, check_text, run_name, wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,10 +45,17 @@ class Run(Generic[R]):
 
         Raises WaitTimeout, RunFailed or RunCancelled.
         """
-        wait_ms = -1 if timeout is None else max(0, int(timeout * 1000))
+        seconds = wait_s(timeout)
+        wait_ms = -1 if seconds is None else int(seconds * 1000)
         if threading.current_thread() is threading.main_thread() and not 0 <= wait_ms <= _DEAF_MS:
             return self._value(*self._wait_for_signals_too(wait_ms))
-        _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
+        try:
+            _, _, _, status, payload = self._engine._core.wait(self._run, wait_ms)  # noqa: SLF001
+        except WaitTimeout:
+            row = self._engine._row(self._run)  # noqa: SLF001 - no time to wait is enough time to look
+            if not RunStatus(row[1]).is_final:
+                raise
+            status, payload = row[1], row[7]
         return self._value(status, payload)
 
     def _wait_for_signals_too(self, wait_ms: int) -> tuple[int, bytes]:
@@ -68,6 +75,8 @@ class Run(Generic[R]):
         A second one with the same `key` is dropped: use it when you may have to send again. Raises ConflictError SW-E1015
         when the run has ended, BusyError SW-E1016 when it holds too many.
         """
+        check_text(name, "name of a signal")
+        check_text(key, "key", least=0)
         self._tell(f"signal:{name}", _codec.encode(value, f"signal {name!r}"), key)
 
     def history(self) -> list[HistoryEntry]:

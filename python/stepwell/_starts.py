@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from stepwell import _codec
 from stepwell._errors import InputError
 from stepwell._queues import Collapse, Collect, collapse_request
-from stepwell._types import Duration, duration_ms
+from stepwell._types import Duration, check_text, duration_ms, is_count
 
 if TYPE_CHECKING:
     from stepwell._workflow import Workflow
@@ -58,6 +58,13 @@ def start_request(
 
 def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions, now: float) -> tuple[Any, ...]:
     """Return a start with its options in the core's form; the plainest one has no tail. `now`: the engine's time."""
+    if options and (unknown := options.keys() - StartOptions.__annotations__.keys()):
+        raise InputError(
+            "SW-E1021",
+            "a start knows no such option",
+            got=", ".join(sorted(unknown))[:200],
+            expected=", ".join(StartOptions.__annotations__),
+        )
     queue, group, collapse = options.get("queue"), options.get("group", ""), options.get("collapse")
     if isinstance(collapse, Collect):
         value = [value]
@@ -65,15 +72,17 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions,
     delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
     if delay is None and timeout is None and priority == 0 and not flow.version and not group and collapse is None:
         return plain
-    if not -_PRIORITY_MAX <= priority <= _PRIORITY_MAX:
+    if not is_count(priority, _PRIORITY_MAX, least=-_PRIORITY_MAX):
         raise InputError(
-            "SW-E1018", "priority is out of range", got=priority, expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}"
+            "SW-E1018",
+            "priority is out of range",
+            got=repr(priority)[:80],
+            expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}",
         )
     how, wait = collapse_request(collapse)
     if how and (options.get("key") is not None or (delay is not None and wait is not None)):
         raise InputError("SW-E1024", "a start that joins others has neither a key nor a delay of its own")
-    if not isinstance(group, str) or len(group.encode()) > 255:
-        raise InputError("SW-E1202", "not a usable group", got=repr(group)[:80], expected="1 to 255 characters")
+    check_text(group, "group", least=0)
     now_ms = int(now * 1000)
     delay = delay if wait is None else wait
     wake_at = -1 if delay is None else now_ms + duration_ms(delay, "delay")

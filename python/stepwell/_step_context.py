@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import threading
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from stepwell._activation import Activation
     from stepwell._worker import Worker
     from stepwell._workflow import Step
+
+
+# How long a cancelled step may take to tidy up before the run goes on without it.
+_GRACE_S = 1.0
 
 
 class StepContext:
@@ -60,6 +65,21 @@ def inside_a_step(activation: Activation, step: Step[..., Any], name: str, attem
     finally:
         current_step.reset(outer)
         current_activation.reset(token)
+
+
+async def await_in_time(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an async step with a time limit. One that ignores its cancellation goes on, its result is dropped."""
+    task = asyncio.ensure_future(step.fn(*args, **kwargs))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=step.timeout_s)
+        if not done:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE_S)
+            raise TimeoutError
+    finally:
+        task.cancel()
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks a late one
+    return task.result()
 
 
 def in_time(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

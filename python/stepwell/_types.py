@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from stepwell._errors import InputError
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RUN_DIGITS = re.compile(r"[0-9a-f]{1,16}")
+_DURATION_MS_MAX = 1_000_000 * _UNITS_MS["d"]  # a sum with any time of the calendar still fits 64 bits
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 Duration = str | timedelta
@@ -20,22 +22,53 @@ Duration = str | timedelta
 def duration_ms(value: Duration, what: str = "duration") -> int:
     """Turn `"30s"`, `"5m"`, `"1h30m"` or a timedelta into whole milliseconds.
 
-    Raises InputError SW-E1010 for anything else, negative and zero durations included.
+    Raises InputError SW-E1010 for anything else: negative, zero and more than a million days included.
     """
     if isinstance(value, timedelta):
         ms = int(value.total_seconds() * 1000)
-    elif isinstance(value, str) and _DURATION.sub("", value.strip()) == "" and value.strip():
+    elif isinstance(value, str) and len(value) < 80 and _DURATION.sub("", value.strip()) == "" and value.strip():
         ms = int(sum(float(number) * _UNITS_MS[unit] for number, unit in _DURATION.findall(value)))
     else:
         ms = 0
-    if ms <= 0:
+    if not 0 < ms <= _DURATION_MS_MAX:
         raise InputError(
             "SW-E1010",
             f"{what} is not a positive duration",
-            got=repr(value),
-            expected='a string such as "30s", "5m", "1h30m", "250ms", or a timedelta',
+            got=repr(value)[:80],
+            expected='a string such as "30s", "5m", "1h30m", "250ms", or a timedelta; a million days at most',
         )
     return ms
+
+
+def is_count(value: object, most: int, *, least: int = 1) -> bool:
+    """Whether `value` is a whole number in a range; True, "10" and 1.0 are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def check_text(value: object, what: str, *, least: int = 1) -> None:
+    """Raise InputError SW-E1202 for what is no text of at most 255 bytes."""
+    try:
+        is_text = isinstance(value, str) and least <= len(value.encode()) <= 255
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise InputError(
+            "SW-E1202", f"not a usable {what}", got=repr(value)[:80], expected=f"{least} to 255 characters"
+        )
+
+
+def wait_s(timeout: float | None) -> float | None:
+    """Return how long to wait in seconds, None for ever. Raises InputError SW-E1010 for text, NaN and the like."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout == timeout:  # noqa: PLR0124 - NaN
+        raise InputError(
+            "SW-E1010",
+            "timeout is not a number of seconds",
+            got=repr(timeout)[:80],
+            expected="30, 0.5, or None: for ever",
+        )
+    return min(max(timeout, 0.0), _DURATION_MS_MAX / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +86,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse a policy that could never run."""
-        if not 1 <= self.max_attempts <= 1000:
+        if not is_count(self.max_attempts, 1000):
             raise InputError(
-                "SW-E1011", "Retry.max_attempts is out of range", got=self.max_attempts, expected="1 to 1000"
+                "SW-E1011", "Retry.max_attempts is out of range", got=repr(self.max_attempts), expected="1 to 1000"
             )
         self.to_core()
 

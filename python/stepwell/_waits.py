@@ -11,14 +11,24 @@ import random as _random
 import time
 import uuid as _uuid
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from stepwell import _codec
 from stepwell._activation import CHILD, step_failed
 from stepwell._errors import InputError, WaitTimeout
+from stepwell._queues import check_concurrency
+from stepwell._reach import check_depth
 from stepwell._starts import StartOptions, options_request
 from stepwell._types import Duration, duration_ms, run_name
-from stepwell._workflow import Workflow, current_activation, current_scope, current_step
+from stepwell._workflow import (
+    BRANCHES_MAX,
+    Workflow,
+    check_branches,
+    current_activation,
+    current_scope,
+    current_step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -168,6 +178,7 @@ def child_blocking(flow: Workflow[..., R], value: Any = None) -> R:
 
 def _child_request(activation: Activation, flow: Workflow[..., Any], value: Any) -> tuple[str, tuple[Any, ...]]:
     activation.worker.need(flow, None)
+    check_depth(activation, flow)
     payload = _codec.encode(value, f"input of workflow {flow.name!r}")
     return f"child:{flow.name}", (flow.name, flow.name, "", 0, payload)
 
@@ -186,8 +197,7 @@ async def map(  # noqa: A001 - the name everybody knows
 
     A Workflow runs as one child for each item. Results in the order of the items; the first failure is raised at the end.
     """
-    if concurrency < 1:
-        raise InputError("SW-E1014", "concurrency must be at least 1", got=concurrency)
+    check_concurrency(concurrency)
     call: Callable[[Any], Awaitable[R]] = function
     if isinstance(function, Workflow) and current_activation.get() is not None:
         flow = function
@@ -195,7 +205,8 @@ async def map(  # noqa: A001 - the name everybody knows
         def call(item: Any) -> Awaitable[R]:
             return child(flow, item)
 
-    everything = list(items)
+    everything = list(islice(items, BRANCHES_MAX + 1))
+    check_branches(len(everything))
     results: list[Any] = [None] * len(everything)
     activation = current_activation.get()
     scope = activation.identify("map") if activation is not None else ""

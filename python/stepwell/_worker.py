@@ -201,7 +201,14 @@ class Worker:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # A task of user code raised it, and keeps it as its result; asyncio lets it end the loop as well.
+                _log.warning("stepwell: a task of a workflow raised SystemExit or KeyboardInterrupt")
+            else:
+                return
 
     def _on_loop(self, items: list[tuple[Any, ...]]) -> None:
         active = self.active
@@ -266,6 +273,11 @@ class Worker:
             if activation.flow.is_async:
                 self.loop.call_soon_threadsafe(activation.stop, b"")
 
+    def forget(self) -> None:
+        """In a forked child: let the one thread that is left end once the step that forked has returned."""
+        self.loop.stop()
+        self._pool.is_forgotten = True
+
     def close(self) -> None:
         """Stop the threads; the core is closed already, so the pump has ended or will at once."""
         self._pump_thread.join(timeout=10)
@@ -294,6 +306,7 @@ class _Pool:
         self._ready = threading.Semaphore(0)
         self.threads: list[threading.Thread] = []
         self._idle_count = 0
+        self.is_forgotten = False
 
     def submit(self, activations: list[Activation]) -> None:
         """Put activations in line and see that somebody works on them."""
@@ -326,6 +339,8 @@ class _Pool:
                 return
             began = time.perf_counter_ns()
             report = self._drive(activation)
+            if self.is_forgotten:
+                return
             if worker.active.get(activation.run) is activation:  # not a later one of the same run
                 worker.active.pop(activation.run)
             if report is not None:

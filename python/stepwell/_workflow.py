@@ -11,7 +11,7 @@ import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from stepwell._errors import InputError
+from stepwell._errors import ConflictError, InputError
 from stepwell._types import Duration, Retry, duration_ms
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ current_step: ContextVar[StepContext | None] = ContextVar("stepwell_step", defau
 #: The branch of `gather` that the present code stands in, as a prefix of step identities.
 current_scope: ContextVar[str] = ContextVar("stepwell_scope", default="")
 
+_NAME_CHARS_MAX = 200
+#: Branches of one gather or map. Each holds memory until all have ended; a batch (`Engine.map`) has no such limit.
+BRANCHES_MAX = 100_000
 _NO_RETRY = Retry(max_attempts=1)
 # What was done must be undone, so this is patient.
 _UNDO_RETRY = Retry(max_attempts=10)
@@ -43,6 +46,50 @@ def _hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(fn)
     except Exception:  # noqa: BLE001 - an unresolvable hint only means plain JSON
         return {}
+
+
+def _name_of(fn: Callable[..., Any], name: str | None, what: str) -> str:
+    """Return the name to record under. `/` and `#` stand between scope, name and occurrence and cannot be part of it."""
+    chosen = fn.__name__ if name is None else name
+    if (
+        not isinstance(chosen, str)
+        or not 0 < len(chosen) <= _NAME_CHARS_MAX
+        or not chosen.isprintable()
+        or {*"/#"} & {*chosen}
+    ):
+        raise InputError(
+            "SW-E2041",
+            f"not a usable name of a {what}",
+            got=repr(chosen)[:80],
+            expected=f"1 to {_NAME_CHARS_MAX} printable characters without / and #",
+        )
+    return chosen
+
+
+def check_names(known: Workflow[..., Any] | None, flow: Workflow[..., Any]) -> None:
+    """Raise ConflictError SW-E2043 if `known` has the name of `flow` and is other code; a cell run again is the same code."""
+    if known is None or known is flow:
+        return
+    places = [f"{each.fn.__module__}.{each.fn.__qualname__}" for each in (known, flow)]
+    if places[0] != places[1]:
+        raise ConflictError(
+            "SW-E2043",
+            f"two workflows are called {flow.name!r}",
+            got=" and ".join(places),
+            hint='give one of them another name: @sw.workflow(name="...")',
+        )
+
+
+def check_branches(count: int) -> None:
+    """Raise InputError SW-E2042 for more branches than one run may hold."""
+    if count > BRANCHES_MAX:
+        raise InputError(
+            "SW-E2042",
+            "too many branches at once",
+            got=f"more than {BRANCHES_MAX}",
+            expected=f"at most {BRANCHES_MAX}",
+            hint="map in portions, or start a run for each item with Engine.map",
+        )
 
 
 class Step(Generic[P, R]):
@@ -59,7 +106,7 @@ class Step(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
-        self.name = name or fn.__name__
+        self.name = _name_of(fn, name, "step")
         self.retry = retry or _NO_RETRY
         self.retry_core = self.retry.to_core()
         self.timeout_s = None if timeout is None else duration_ms(timeout, "timeout") / 1000
@@ -97,7 +144,7 @@ class Workflow(Generic[P, R]):
     def __init__(self, fn: Callable[P, R], *, name: str | None, version: str = "") -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
-        self.name = name or fn.__name__
+        self.name = _name_of(fn, name, "workflow")
         self.version = version
         self.is_async = inspect.iscoroutinefunction(fn)
         parameters = list(inspect.signature(fn).parameters.values())
@@ -126,6 +173,13 @@ class Workflow(Generic[P, R]):
     def returns(self) -> Any:
         """The annotation of the result; Any without one."""
         return self._hints.get("return", Any)
+
+    @functools.cached_property
+    def is_recursive(self) -> bool:
+        """Whether its code can start it again as a child, also by way of other workflows."""
+        from stepwell._reach import reached
+
+        return self in reached(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function directly; nothing is recorded but what a surrounding run records."""
@@ -194,8 +248,8 @@ async def gather(*branches: Awaitable[Any], return_exceptions: bool = False) -> 
     activation = current_activation.get()
     if activation is None:
         return list(await asyncio.gather(*branches, return_exceptions=return_exceptions))
+    check_branches(len(branches))
     scope = activation.identify("gather")
-
     run_branch = activation.branches(len(branches), wakes_after=len(branches))
     tasks = [asyncio.ensure_future(run_branch(f"{scope}/{index}/", branch)) for index, branch in enumerate(branches)]
     try:

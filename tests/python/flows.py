@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import stepwell as sw
 
@@ -47,3 +50,21 @@ async def asks(timeout: str) -> Any:
 async def doubles(x: int) -> int:
     await make(f"double {x}")
     return 2 * x
+
+
+def failure_of(run: sw.Run[Any]) -> sw.RunFailed:
+    """Return what a run failed with."""
+    with pytest.raises(sw.RunFailed) as failure:
+        run.result(20)
+    return failure.value
+
+
+def still_works(engine: sw.Engine) -> None:
+    """See that whatever happened before has hurt nobody else."""
+    assert engine.start(doubles, 7).result(20) == 14
+
+
+def code_of_pause(engine: sw.Engine, run: sw.Run[Any]) -> str:
+    """Return why a run was paused."""
+    events = engine._row(run._run, with_events=True)[10]
+    return str(json.loads(next(event[3] for event in reversed(events) if event[0] == 6))["code"])

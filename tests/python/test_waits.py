@@ -262,3 +262,26 @@ def test_first_a_loser_takes_no_signal(engine: sw.Engine) -> None:
     comes_to(run, sw.RunStatus.WAITING)
     run.signal("answer", 1)
     assert run.result(20) == ["nobody", None, 1]
+
+
+async def helper(x: int) -> int:
+    return sum(await sw.map(doubles, [x, x + 1]))
+
+
+@sw.workflow
+async def patient_parent(x: int) -> int:
+    return await helper(x)
+
+
+def test_children_of_a_laid_aside_parent_go_on_after_a_restart(tmp_path: Path) -> None:
+    """Nothing runs the parent's code until they end, so whoever serves the parent must serve them."""
+    with sw.Engine(tmp_path / "s.db") as engine:
+        engine.queue("doubles").pause()
+        comes_to(engine.start(patient_parent, 10, key="one"), sw.RunStatus.WAITING)
+        until(lambda: engine.queue("doubles").info().queued == 2)
+    with sw.Engine(tmp_path / "s.db", workflows=[patient_parent]) as engine:
+        run = engine.find(patient_parent, "one")
+        assert run is not None
+        assert run.status() == sw.RunStatus.WAITING
+        engine.queue("doubles").resume()
+        assert run.result(20) == 42

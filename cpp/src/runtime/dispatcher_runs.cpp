@@ -111,7 +111,8 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   active->queue = &queue;
   Active& kept = *active;
   active_.emplace(run, std::move(active));
-  if (history.row.claims > options_.limits.crashes_max) {
+  // What was recorded counts for a run: one that gets on in each of its lives is no poison.
+  if (history.row.claims > options_.limits.crashes_max + static_cast<int64_t>(history.events.size())) {
     Input end;
     end.kind = InputKind::kRunCrashed;
     end.payload = error_payload(code::kRunCrashed,

@@ -105,6 +105,7 @@ CommitAnswer MemoryTable::apply(Transition transition) {
     row.finished_at = transition.at;
   } else if (transition.release) {
     leave(entry);
+    row.claims = 0;  // given back in good order: closing an engine is no crash
     enqueue(entry);
   } else if (transition.park) {
     leave(entry);

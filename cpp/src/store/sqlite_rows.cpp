@@ -255,7 +255,11 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
                           row.event_count, transition.at, result);
     return finish(finished_insert_, "end a run in");
   }
-  if (transition.release) return lines_->enqueue(run, standing);
+  if (transition.release) {
+    Standing queued = standing;
+    queued.claims = 0;  // given back in good order: closing an engine is no crash
+    return lines_->enqueue(run, queued);
+  }
   if (transition.park) return park(transition, standing);
   switch (row.status) {
     case RunStatus::kRunning:

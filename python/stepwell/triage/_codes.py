@@ -185,9 +185,9 @@ CODES: dict[str, tuple[str, str, str]] = {
         "Create it (mkdir -p) or choose another; checked before the first call so that no paid result is lost.",
     ),
     "SW-E2243": (
-        "output is the input",
-        "The output is the same file as the input, perhaps through a link.",
-        "Choose another name; the input is never overwritten.",
+        "output is another file of the job",
+        "The output, or the report, is the same file as the input, the output or the store, perhaps through a link.",
+        "Choose another name; nothing is ever overwritten by that.",
     ),
     "SW-E2244": ("output is a folder", "The output names an existing folder.", "Name a file in it."),
     "SW-E2245": (

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepwell._errors import InputError
+
 from ._scores import Confusion, LabelScore, Scores, score, shorten
 from ._terminal import print_report
 
@@ -79,9 +81,19 @@ class Report:
         return page(self)
 
     def save_html(self, path: str | Path) -> Path:
-        """Writes `to_html` to a file."""
+        """Writes `to_html` to a file. Raises InputError SW-E2245 when the disk refuses."""
         target = Path(path)
-        target.write_text(self.to_html(), encoding="utf-8", errors="backslashreplace")
+        try:
+            target.write_text(self.to_html(), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise InputError(
+                "SW-E2245",
+                "the report could not be written",
+                got=(error.strerror or str(error)).lower(),
+                loc=str(path),
+                expected="room and permission for the file",
+                hint="make room and run the same command again",
+            ) from error
         return target
 
     def _repr_html_(self) -> str:

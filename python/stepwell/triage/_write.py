@@ -17,7 +17,7 @@ from ._files import kind_of
 from ._types import NULL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ._read import Table
     from ._types import Outcome
@@ -284,6 +284,25 @@ def _columns(results: Sequence[Outcome]) -> list[list[Any]]:
         [r.cost_usd for r in results],
         [r.error for r in results],
     ]
+
+
+def check_page(page: str | os.PathLike[str], others: Mapping[str, Any]) -> None:
+    """Refuses a report that would overwrite something else, or whose folder is missing. `others`: paths by what they are."""
+    path = Path(os.fspath(page)).expanduser()
+    for what, other in others.items():
+        if isinstance(other, (str, os.PathLike)) and _same_file(path, Path(os.fspath(other)).expanduser()):
+            raise InputError(
+                "SW-E2243",
+                f"the report would overwrite the {what}",
+                got=str(path)[:200],
+                expected="another file",
+                hint=f'"{path.with_name(path.stem + "-report.html")}"'[:200],
+            )
+    if path.is_dir():
+        raise InputError("SW-E2244", f'"{path}" is a folder', got="a folder", expected="a file name")
+    if not _target(path).parent.is_dir():
+        folder = str(_target(path).parent)[:200]
+        raise InputError("SW-E2242", f'the folder "{folder}" does not exist', expected="an existing folder")
 
 
 def _same_file(one: Path, other: Path) -> bool:

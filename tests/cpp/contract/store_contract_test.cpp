@@ -185,7 +185,7 @@ TEST_P(StoreContract, ReleasedRunIsQueuedAgainWithItsHistory) {
   const std::vector<RunHistory> claimed = asks_->claim(1);
   ASSERT_EQ(claimed.size(), 1U);
   EXPECT_EQ(claimed[0].row.token, 2);
-  EXPECT_EQ(claimed[0].row.claims, 2);
+  EXPECT_EQ(claimed[0].row.claims, 1) << "it was given back in good order: that is no crash";
   EXPECT_EQ(claimed[0].row.event_count, 1);
   ASSERT_EQ(claimed[0].events.size(), 1U);
   EXPECT_EQ(asks_->commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);

@@ -1,0 +1,41 @@
+"""DBOS's queue tutorial as a program that can be started again. It needs `dbos`; the database is its default, SQLite."""
+
+import time
+from pathlib import Path
+
+from dbos import DBOS, SetWorkflowID
+
+TASKS = 40
+DBOS(config={"name": "queue", "system_database_url": "sqlite:///queue.sqlite"})
+
+
+@DBOS.step()
+def work(task: int) -> int:
+    time.sleep(0.05)
+    with Path("done.txt").open("a") as done:
+        done.write(f"task {task}\n")
+    return task * task
+
+
+@DBOS.workflow()
+def process_task(task: int) -> int:
+    return work(task)
+
+
+@DBOS.workflow()
+def process_tasks(count: int) -> int:
+    handles = [DBOS.enqueue_workflow("tasks", process_task, task) for task in range(count)]
+    return sum(handle.get_result() for handle in handles)
+
+
+def main() -> None:
+    DBOS.launch()
+    DBOS.register_queue("tasks", worker_concurrency=4)
+    with SetWorkflowID("monday"):
+        handle = DBOS.start_workflow(process_tasks, TASKS)
+    print("result", handle.get_result())
+    DBOS.destroy()
+
+
+if __name__ == "__main__":
+    main()
