@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._run import Run
+    from stepwell._schedules import Applied, Schedule, Scheduled, Tick
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
         child,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from stepwell.triage import triage
 
 _WHERE = {
+    "Applied": "_schedules",
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
@@ -77,10 +79,13 @@ _WHERE = {
     "RunError": "_errors",
     "RunFailed": "_errors",
     "RunStatus": "_types",
+    "Schedule": "_schedules",
+    "Scheduled": "_schedules",
     "Singleton": "_queues",
     "Step": "_workflow",
     "StepFailed": "_errors",
     "StoreError": "_errors",
+    "Tick": "_schedules",
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
@@ -108,6 +113,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Applied",
     "Batch",
     "BatchItem",
     "BatchProgress",
@@ -130,10 +136,13 @@ __all__ = [
     "RunError",
     "RunFailed",
     "RunStatus",
+    "Schedule",
+    "Scheduled",
     "Singleton",
     "Step",
     "StepFailed",
     "StoreError",
+    "Tick",
     "WaitTimeout",
     "Workflow",
     "WorkflowError",

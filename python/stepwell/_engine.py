@@ -15,6 +15,7 @@ from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
 from stepwell._queues import Limits, Queue
 from stepwell._run import Run
+from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name
 from stepwell._workflow import Workflow
@@ -33,7 +34,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests):
+class Engine(PlainRequests, ScheduleVerbs):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -99,6 +100,7 @@ class Engine(PlainRequests):
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
+        self._look_for_schedules()
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
         if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:

@@ -15,7 +15,7 @@ from stepwell._types import Duration, duration_ms
 if TYPE_CHECKING:
     from stepwell._workflow import Workflow
 
-_PRIORITY_MAX = 1_000_000
+PRIORITY_MAX = 1_000_000
 
 
 class StartOptions(TypedDict, total=False):
@@ -66,9 +66,9 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
     delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
     if delay is None and timeout is None and priority == 0 and not flow.version and not group and collapse is None:
         return plain
-    if not -_PRIORITY_MAX <= priority <= _PRIORITY_MAX:
+    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
         raise InputError(
-            "SW-E1018", "priority is out of range", got=priority, expected=f"-{_PRIORITY_MAX} to {_PRIORITY_MAX}"
+            "SW-E1018", "priority is out of range", got=priority, expected=f"-{PRIORITY_MAX} to {PRIORITY_MAX}"
         )
     how, wait = collapse_request(collapse)
     if how and (options.get("key") is not None or (delay is not None and wait is not None)):

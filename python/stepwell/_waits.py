@@ -45,7 +45,8 @@ def _due_in(duration: Duration | None, what: str) -> int:
     return -1 if duration is None else int(time.time() * 1000) + duration_ms(duration, what)
 
 
-def _due_at(when: datetime) -> int:
+def due_at(when: datetime) -> int:
+    """Return a time of the wall clock in milliseconds. Raises InputError SW-E2010 for one without a zone."""
     if when.tzinfo is None:
         raise InputError(
             "SW-E2010",
@@ -79,7 +80,7 @@ def sleep_blocking(duration: Duration) -> None:
 
 async def sleep_until(when: datetime) -> None:
     """Sleep durably until a time of the wall clock (with a time zone); a past one returns at once."""
-    due = _due_at(when)
+    due = due_at(when)
     activation = current_activation.get()
     if activation is None:
         await asyncio.sleep(max(0.0, due / 1000 - time.time()))
@@ -89,7 +90,7 @@ async def sleep_until(when: datetime) -> None:
 
 def sleep_until_blocking(when: datetime) -> None:
     """Sleep durably until a time of the wall clock, in a plain workflow."""
-    due = _due_at(when)
+    due = due_at(when)
     activation = current_activation.get()
     if activation is None:
         time.sleep(max(0.0, due / 1000 - time.time()))
