@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._run import Run
     from stepwell._schedules import Applied, Schedule, Scheduled, Tick
+    from stepwell._sla import Breach
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
         child,
@@ -60,6 +61,7 @@ _WHERE = {
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
+    "Breach": "_sla",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "Collect": "_queues",
@@ -117,6 +119,7 @@ __all__ = [
     "Batch",
     "BatchItem",
     "BatchProgress",
+    "Breach",
     "BusyError",
     "ClosedError",
     "Collect",

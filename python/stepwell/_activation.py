@@ -130,7 +130,7 @@ class Activation:
             if self.is_pausing:
                 await self._rest()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, name, step.on_breach) as context:
                     if step.timeout_s is None:
                         value = await step.fn(*args, **kwargs)
                     else:
@@ -154,7 +154,7 @@ class Activation:
             if self.is_pausing:
                 self._rest_blocking()
             try:
-                with inside_a_step(self, name) as context:
+                with inside_a_step(self, name, step.on_breach) as context:
                     value = step.fn(*args, **kwargs) if step.timeout_s is None else in_time(step, args, kwargs)
                 report = self._succeeded(step, name, attempt, value, context, asked_ns)
             except Exception as error:  # noqa: BLE001 - every failure of user code is recorded
@@ -170,7 +170,7 @@ class Activation:
         times = context.times(asked_ns)
         payload = _codec.encode(value, f"result of step {step.name!r}")
         report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload, *times)
-        return (*report, tuple(context.sent)) if context.sent else report
+        return (*report, tuple(context.sent), *step.sla) if context.sent or step.sla else report
 
     def _value(self, step: Step[..., Any], name: str, answer: Answer, live: Any) -> Any:
         _, ok, payload, attempts = answer
@@ -371,6 +371,7 @@ def _failed(
         *times,
         retryable,
         step.retry_core,
+        *step.sla,
     )
 
 

@@ -122,6 +122,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "It is larger than 16 KiB, or its workflow takes a Tick instead.",
         "Pass a reference, or leave it out.",
     ),
+    "SW-E1037": (
+        "on_breach without a time",
+        "There is no agreed time that could be breached.",
+        'Give one: sla="5s".',
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",

@@ -100,11 +100,19 @@ class Engine(PlainRequests, ScheduleVerbs):
             self._worker.flows[flow.name] = flow
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
+        if flow.on_breach is not None:
+            self._need(flow.on_breach)
         self._look_for_schedules()
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
         if (queue or flow.name) not in self._served or flow.name not in self._worker.flows:
             self.serve(flow, queue=queue)
+
+    def _need_all(self, flow: Workflow[..., Any], options: StartOptions) -> None:
+        self._need(flow, options.get("queue"))
+        told = options.get("on_breach")
+        if told is not None:
+            self._need(told)
 
     @overload
     def start(
@@ -130,7 +138,7 @@ class Engine(PlainRequests, ScheduleVerbs):
 
         Options: `key`, `delay`, `timeout`, `priority`, `queue`, `group`, `collapse` (see StartOptions).
         """
-        self._need(flow, options.get("queue"))
+        self._need_all(flow, options)
         answer = self._core.start([options_request(flow, value, options)])[0]
         return self._started(flow, answer)
 
@@ -155,7 +163,7 @@ class Engine(PlainRequests, ScheduleVerbs):
         **options: Unpack[StartOptions],
     ) -> Run[Any]:
         """Start a run without blocking the caller's event loop."""
-        self._need(flow, options.get("queue"))
+        self._need_all(flow, options)
         ticket, future = self._caller().future()
         self._core.start_async([options_request(flow, value, options)], ticket)
         answers = await future

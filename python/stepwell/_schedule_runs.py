@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from stepwell._cron import Cron, iso
 from stepwell._errors import ConflictError, failure_of
-from stepwell._starts import fingerprint_of
+from stepwell._starts import fingerprint_of, now_ms, sla_until
 from stepwell._types import Retry
 from stepwell._workflow import Step, Workflow, current_step
 
@@ -40,11 +39,6 @@ Body = dict[str, Any]
 NewRun = tuple[Any, ...]
 
 
-def now_ms() -> int:
-    """Return the wall clock's time."""
-    return int(time.time() * 1000)
-
-
 def _start(workflow: str, queue: str, key: str, payload: bytes, *tail: Any) -> NewRun:
     # One key, one request: what a fire carries besides (the time it was made) must not make another one of it.
     return (workflow, queue, key, fingerprint_of(key.encode()) if key else 0, payload, *tail)
@@ -56,7 +50,8 @@ def target_start(name: str, body: Body, at: int, *, key: str | None = None) -> N
     if body["takes_tick"]:
         payload = json.dumps({"name": name, "scheduled_at": iso(at), "fired_at": _exact(now_ms())}).encode()
     known = f"{name}@{iso(at)}" if key is None else key
-    return _start(body["workflow"], body["queue"], known, payload, body["priority"], -1, -1, body["version"])
+    plain = _start(body["workflow"], body["queue"], known, payload, body["priority"], -1, -1, body["version"])
+    return (*plain, [], "", (), *sla_until(tuple(body["sla"]), now_ms())) if body["sla"] else plain
 
 
 def _exact(at: int) -> str:

@@ -1,4 +1,4 @@
-"""What an engine can do with schedules. The rest is loaded when there are any."""
+"""What an engine can do by the clock: schedules, and agreed times. The rest is loaded when there are any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from stepwell._engine import Engine
     from stepwell._schedules import Applied, Schedule, Scheduled
+    from stepwell._sla import Breach
+    from stepwell._types import Duration
     from stepwell._worker import Worker
     from stepwell._workflow import Workflow
 
@@ -56,6 +58,12 @@ class ScheduleVerbs:
         if not name:
             raise missing(name)
         return show(cast("Engine", self), name)[0]
+
+    def breaches(self, flow: Workflow[..., Any] | None = None, *, last: Duration | None = None) -> list[Breach]:
+        """Return the agreed times (SLAs) that were not kept, newest first; `last="1h"`: only those of the last hour."""
+        from stepwell._sla import breaches
+
+        return breaches(self._core, flow, last)
 
     def _look_for_schedules(self) -> None:
         """Let the schedules that the store holds fire in this engine; asked once, when it first serves something."""

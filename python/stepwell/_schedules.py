@@ -16,8 +16,8 @@ from stepwell import _codec
 from stepwell._cron import Cron, zone
 from stepwell._errors import ConflictError, InputError, NotFoundError
 from stepwell._run import Run
-from stepwell._schedule_runs import KIND, KIND_LAST, now_ms, read, start_all, start_heads, target_start
-from stepwell._starts import PRIORITY_MAX
+from stepwell._schedule_runs import KIND, KIND_LAST, read, start_all, start_heads, target_start
+from stepwell._starts import PRIORITY_MAX, now_ms
 from stepwell._waits import due_at
 from stepwell._workflow import Workflow
 
@@ -133,6 +133,7 @@ class Schedule:
             "tz": self.tz,
             "input": payload.decode(),
             "takes_tick": takes_tick,
+            "sla": list(self.flow.sla),
             "missed": self.missed,
             "max_missed": self.max_missed,
         }

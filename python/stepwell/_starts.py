@@ -11,6 +11,7 @@ from stepwell import _codec
 from stepwell._errors import InputError
 from stepwell._queues import Collapse, Collect, collapse_request
 from stepwell._types import Duration, duration_ms
+from stepwell._workflow import sla_request
 
 if TYPE_CHECKING:
     from stepwell._workflow import Workflow
@@ -35,6 +36,10 @@ class StartOptions(TypedDict, total=False):
     group: str
     #: How this start joins an earlier one: Debounce, Singleton or Collect. Not together with a key.
     collapse: Collapse | None
+    #: A time agreed on for this run, in the place of its workflow's; a breach is recorded and changes nothing else.
+    sla: Duration | None
+    #: The workflow that is started with a Breach; the workflow's own by default.
+    on_breach: Workflow[..., Any] | None
 
 
 def fingerprint_of(payload: bytes) -> int:
@@ -45,7 +50,28 @@ def fingerprint_of(payload: bytes) -> int:
 def start_request(
     flow: Workflow[..., Any], value: Any, key: str | None, *, queue: str | None = None, ticket: int = 0
 ) -> tuple[Any, ...]:
-    """Return a start in the core's form. Raises InputError for a bad key or an input without a JSON form."""
+    """Return a start without options in the core's form. Raises InputError as plain_request does."""
+    plain = plain_request(flow, value, key, queue=queue, ticket=ticket)
+    if not flow.version and not flow.sla:
+        return plain
+    tail = (0, -1, -1, flow.version)
+    return (*plain, *tail, [], "", (), *sla_until(flow.sla, now_ms())) if flow.sla else (*plain, *tail)
+
+
+def now_ms() -> int:
+    """Return the wall clock's time."""
+    return int(time.time() * 1000)
+
+
+def sla_until(sla: tuple[int, str] | tuple[()], begins_at: int) -> tuple[int, str]:
+    """Return when an agreed time ends for a run that may begin at `begins_at` (-1: never), and who hears of a breach."""
+    return (begins_at + sla[0], sla[1]) if sla else (-1, "")
+
+
+def plain_request(
+    flow: Workflow[..., Any], value: Any, key: str | None, *, queue: str | None = None, ticket: int = 0
+) -> tuple[Any, ...]:
+    """Return the six members that every start has. Raises InputError for a bad key or an input without a JSON form."""
     payload = _codec.encode(value, f"input of workflow {flow.name!r}")
     if key is None:
         return (ticket, flow.name, queue or flow.name, "", 0, payload)
@@ -62,9 +88,12 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
     queue, group, collapse = options.get("queue"), options.get("group", ""), options.get("collapse")
     if isinstance(collapse, Collect):
         value = [value]
-    plain = start_request(flow, value, options.get("key"), queue=queue)
+    plain = plain_request(flow, value, options.get("key"), queue=queue)
+    sla = flow.sla
+    if "sla" in options or "on_breach" in options:
+        sla = sla_request(options.get("sla") or _own(flow), options.get("on_breach") or flow.on_breach)
     delay, timeout, priority = options.get("delay"), options.get("timeout"), options.get("priority", 0)
-    if delay is None and timeout is None and priority == 0 and not flow.version and not group and collapse is None:
+    if delay is None and timeout is None and priority == 0 and not (flow.version or group or collapse or sla):
         return plain
     if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
         raise InputError(
@@ -75,9 +104,15 @@ def options_request(flow: Workflow[..., Any], value: Any, options: StartOptions)
         raise InputError("SW-E1024", "a start that joins others has neither a key nor a delay of its own")
     if not isinstance(group, str) or len(group.encode()) > 255:
         raise InputError("SW-E1202", "not a usable group", got=repr(group)[:80], expected="1 to 255 characters")
-    now = int(time.time() * 1000)
+    now = now_ms()
     delay = delay if wait is None else wait
     wake_at = -1 if delay is None else now + duration_ms(delay, "delay")
     deadline_at = -1 if timeout is None else now + duration_ms(timeout, "timeout")
     request = (*plain, priority, wake_at, deadline_at, flow.version)
+    if sla:
+        return (*request, [], group, how, *sla_until(sla, max(now, wake_at)))
     return (*request, [], group, how) if group or how else request
+
+
+def _own(flow: Workflow[..., Any]) -> str | None:
+    return f"{flow.sla[0]}ms" if flow.sla else None

@@ -44,9 +44,11 @@ class StepContext:
 
 
 @contextlib.contextmanager
-def inside_a_step(activation: Activation, name: str) -> Iterator[StepContext]:
+def inside_a_step(activation: Activation, name: str, told: Workflow[..., Any] | None = None) -> Iterator[StepContext]:
     """Steps and calls inside a step are part of it: a replay does not make them, so they must not be counted either."""
     context = StepContext(activation.run, name, activation.worker.need)
+    if told is not None:
+        context.need(told, None)
     token = current_activation.set(None)
     step = current_step.set(context)
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from stepwell import _codec
 from stepwell._activation import CHILD, step_failed
 from stepwell._errors import InputError, WaitTimeout
-from stepwell._starts import StartOptions, options_request
+from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name
 from stepwell._workflow import Workflow, current_activation, current_scope, current_step
 
@@ -163,8 +163,7 @@ def child_blocking(flow: Workflow[..., R], value: Any = None) -> R:
 
 def _child_request(activation: Activation, flow: Workflow[..., Any], value: Any) -> tuple[str, tuple[Any, ...]]:
     activation.worker.need(flow, None)
-    payload = _codec.encode(value, f"input of workflow {flow.name!r}")
-    return f"child:{flow.name}", (flow.name, flow.name, "", 0, payload)
+    return f"child:{flow.name}", start_request(flow, value, None)[1:]
 
 
 def _child_result(activation: Activation, flow: Workflow[..., Any], name: str, answer: Answer) -> Any:
@@ -325,4 +324,7 @@ def send(flow: Workflow[..., Any], value: Any = None, **options: Unpack[StartOpt
     if step is None:
         raise InputError("SW-E2009", "send was called outside of a step", expected="a call in a step that a run makes")
     step.need(flow, options.get("queue"))
+    told = options.get("on_breach")
+    if told is not None:
+        step.need(told, None)
     step.sent.append(options_request(flow, value, options)[1:])

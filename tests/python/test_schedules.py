@@ -62,6 +62,7 @@ def leave_behind(engine: sw.Engine, name: str, cron: str, first_at: int, **other
         "tz": "UTC",
         "input": "null",
         "takes_tick": True,
+        "sla": [],
         "missed": "skip",
         "max_missed": 100,
         "paused": False,

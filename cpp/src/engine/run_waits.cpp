@@ -32,11 +32,13 @@ Decision RunMachine::on_taken_up(Input& input) {
   Decision decision;
   take_orders(decision);
   if (decision.end) return decision;
+  judge_run_sla(decision, input.at);
   if (pause_id_ != 0) return lay_aside(decision, -1, true);
-  if (deadline_at_ >= 0) {
+  for (const WallMs at : {deadline_at_, sla_at_}) {
+    if (at < 0) continue;
     Command& wake = decision.commands.emplace_back();
     wake.kind = CommandKind::kWakeAt;
-    wake.due_at = deadline_at_;
+    wake.due_at = at;
   }
   return decision;
 }
@@ -199,11 +201,12 @@ Decision RunMachine::on_message(Input& input) {
 }
 
 Decision RunMachine::on_time(Input& input) {
+  Decision decision;
   if (input.step.empty()) {
     if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
-    return {};
+    judge_run_sla(decision, input.at);
+    return decision;
   }
-  Decision decision;
   const auto found = steps_.find(input.step);
   if (found == steps_.end() || found->second.is_done) {
     decision.status = refuse(input, "nobody waits for this time");
@@ -238,7 +241,8 @@ Decision RunMachine::on_park(const Input& input) {
     decision.status = refuse(input, "there is nothing to wait for that is worth it");
     return decision;
   }
-  return lay_aside(decision, wake_at, is_pausing);
+  // However soon the agreed time ends: nobody would ask again after it.
+  return lay_aside(decision, earlier(wake_at, sla_at_), is_pausing);
 }
 
 // Another branch was faster. A child that nobody waits for is not wanted either.

@@ -62,6 +62,11 @@ Status document_changed(const Document& document, int64_t version) {
               ", the store has " + std::to_string(version) + ": somebody changed it meanwhile; read it again"};
 }
 
+bool is_breached(const std::vector<Event>& events) {
+  return std::any_of(events.begin(), events.end(),
+                     [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
+}
+
 bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count) {
   if (collapse.kind == CollapseKind::kSingleton) return !is_final(row.status);
   const bool has_begun = row.status != RunStatus::kWaiting || row.token != 0;
