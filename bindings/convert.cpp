@@ -176,7 +176,7 @@ class Reader {
   }
 
   // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events,
-  // group, collapse, sla_at, breach_flow)
+  // group, collapse, sla_at, sla_ms, breach_flow)
   void read(NewRun& run) {
     run.workflow = text();
     run.queue = text();
@@ -194,6 +194,7 @@ class Reader {
     run.collapse = collapse();
     if (!has_more()) return;
     run.sla_at = integer();
+    run.sla_ms = integer();
     run.breach_flow = text();
   }
   // (kind, key, wait_ms_max, count_max), or ()

@@ -11,14 +11,15 @@ _Event: TypeAlias = tuple[int, int, str, bytes, int, int, int]
 _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
 # New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version,
 # then the events that it begins with (a fork), its group, and () or how it meets an earlier start:
-# kind, key, wait_ms_max, count_max; then when its agreed time ends (-1: never) and which workflow is told ("": none)
+# kind, key, wait_ms_max, count_max; then its agreed time: its end and length
+# (-1: none), and which workflow is told ("": none)
 _Collapse: TypeAlias = tuple[()] | tuple[int, str, int, int]
 # Start: ticket, then the members of a new run
 _Start: TypeAlias = (
     tuple[int, str, str, str, int, bytes]
     | tuple[int, str, str, str, int, bytes, int, int, int, str]
     | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse]
-    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse, int, str]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse, int, int, str]
 )
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]

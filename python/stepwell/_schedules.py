@@ -103,6 +103,10 @@ class Schedule:
                 got=repr(self.priority),
                 expected=f"-{PRIORITY_MAX} to {PRIORITY_MAX}",
             )
+        if self.queue is not None and (not isinstance(self.queue, str) or not 0 < len(self.queue.encode()) <= 255):
+            raise InputError(
+                "SW-E1202", "not a usable queue", got=repr(self.queue)[:80], expected="1 to 255 characters"
+            )
         Cron(self.cron, self.tz)
         self._definition()
 

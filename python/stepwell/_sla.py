@@ -21,8 +21,7 @@ _PAGE = 500
 class Breach:
     """A step or (with no step) a run that took longer than agreed. What an `on_breach` workflow gets.
 
-    `took_ms` of a run is what had passed when the breach was recorded, not its whole time; both of its figures count from
-    the start call, a delay included.
+    `took_ms` of a run is what had passed when the breach was recorded, not its whole time.
     """
 
     run: str

@@ -63,9 +63,9 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def sla_until(sla: tuple[int, str] | tuple[()], begins_at: int) -> tuple[int, str]:
-    """Return when an agreed time ends for a run that may begin at `begins_at` (-1: never), and who hears of a breach."""
-    return (begins_at + sla[0], sla[1]) if sla else (-1, "")
+def sla_until(sla: tuple[int, str] | tuple[()], begins_at: int) -> tuple[int, int, str]:
+    """Return the end of an agreed time for a run that may begin at `begins_at`, how long it is, who hears of a breach."""
+    return (begins_at + sla[0], *sla) if sla else (-1, -1, "")
 
 
 def plain_request(

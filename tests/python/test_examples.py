@@ -1,4 +1,4 @@
-"""Every example runs, twice in the same folder: the second time it finds its work done. So does the README's Python."""
+"""Every example runs, twice in the same folder: the second time it finds its work done. So do README and guide."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ def test_example(path: Path, tmp_path: Path) -> None:
         assert done.stdout
 
 
-def blocks_of_the_readme() -> list[str]:
-    """Its Python, which stands in the order of the first five minutes."""
-    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks() -> list[tuple[str, str]]:
+    """Return the Python of README and guide, each block as it stands, with its place."""
+    found: list[tuple[str, str]] = []
+    for page in (README, *sorted((ROOT / "docs" / "guide").glob("*.md"))):
+        parts = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        found += [(f"{page.name} {number}", part) for number, part in enumerate(parts, start=1)]
+    return found
 
 
-@pytest.mark.parametrize("number", range(len(blocks_of_the_readme())))
-def test_the_readme_runs_as_it_stands(number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [code for _, code in blocks()], ids=[place for place, _ in blocks()])
+def test_the_documented_code_runs_as_it_stands(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", blocks_of_the_readme()[number]],
+        [sys.executable, "-c", code],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -102,7 +102,7 @@ def test_it_fires_each_second_once(engine: sw.Engine) -> None:
 
 def test_value_queue_and_priority(engine: sw.Engine) -> None:
     engine.apply_schedules([sw.Schedule("s", writes, EVERY_SECOND, value={"a": 1}, queue="slow", priority=7)])
-    until(lambda: made == ['{"a": 1}'])
+    until(lambda: made[:1] == ['{"a": 1}'])
     row = engine._core.find(workflow="writes")[0]
     assert (row[4], json.loads(row[6])) == ("slow", {"a": 1})
 
@@ -214,7 +214,8 @@ def test_pause_and_resume(engine: sw.Engine) -> None:
 
 
 def test_a_deleted_schedule_does_not_fire(engine: sw.Engine) -> None:
-    engine.apply_schedules([sw.Schedule("s", ticks, EVERY_SECOND)])
+    soon = f"{(int(time.time()) + 3) % 60} * * * * *"
+    engine.apply_schedules([sw.Schedule("s", ticks, soon)])
     engine.apply_schedules([])
     assert next_firing_ends(engine)["outcome"] == "superseded"
     assert made == []

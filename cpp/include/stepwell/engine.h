@@ -148,6 +148,7 @@ class RunMachine {
   void take_orders(Decision& decision);
   void take_pause(Decision& decision);
   Decision& lay_aside(Decision& decision, WallMs wake_at, bool is_paused);
+  void wake_at_own_time(Decision& decision) const;
   [[nodiscard]] Decision timed_out(Input& input);
   void record(Decision& decision, EventKind kind, const Input& input);
   // Record a breach, once, if there is one (run_sla.cpp).
@@ -168,7 +169,7 @@ class RunMachine {
   WallMs sla_at_ = -1;  // -1: none, or breached already
   std::string breach_flow_;
   std::string workflow_;
-  WallMs created_at_ = 0;
+  int64_t sla_ms_ = -1;
   RunId parent_ = 0;
   std::string parent_step_;
   std::vector<Message> inbox_;  // not yet taken, oldest first

@@ -67,6 +67,7 @@ struct RunRow {
   std::string version;  // of the code that it was started with
   std::string group;    // see NewRun
   WallMs sla_at = -1;   // see NewRun
+  int64_t sla_ms = -1;
   std::string breach_flow;
 };
 

@@ -46,6 +46,7 @@ struct NewRun {
   std::string group;          // whom the queue's limits a group and its turns count; empty: nobody
   Collapse collapse;          // with no key, and never together with claimed_by
   WallMs sla_at = -1;         // a run that has not ended by then gets one kSlaBreached event; -1: none
+  int64_t sla_ms = -1;        // how long that was, for the event
   std::string breach_flow;    // the workflow that is started with that event's payload; empty: none
 };
 

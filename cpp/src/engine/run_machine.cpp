@@ -52,7 +52,7 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
       sla_at_(history.row.sla_at),
       breach_flow_(history.row.breach_flow),
       workflow_(history.row.workflow),
-      created_at_(history.row.created_at),
+      sla_ms_(history.row.sla_ms),
       parent_(history.row.parent),
       parent_step_(history.row.parent_step),
       inbox_(history.messages) {

@@ -9,7 +9,8 @@ namespace stepwell {
 
 void RunMachine::judge_run_sla(Decision& decision, WallMs at) {
   if (sla_at_ < 0 || at < sla_at_) return;
-  record_breach(decision, "", std::exchange(sla_at_, -1) - created_at_, at - created_at_, breach_flow_, at);
+  const WallMs began_at = std::exchange(sla_at_, -1) - sla_ms_;
+  record_breach(decision, "", sla_ms_, at - began_at, breach_flow_, at);
 }
 
 void RunMachine::judge_step_sla(Decision& decision, const StepState& step, const Input& input) {

@@ -34,13 +34,17 @@ Decision RunMachine::on_taken_up(Input& input) {
   if (decision.end) return decision;
   judge_run_sla(decision, input.at);
   if (pause_id_ != 0) return lay_aside(decision, -1, true);
-  for (const WallMs at : {deadline_at_, sla_at_}) {
-    if (at < 0) continue;
-    Command& wake = decision.commands.emplace_back();
-    wake.kind = CommandKind::kWakeAt;
-    wake.due_at = at;
-  }
+  wake_at_own_time(decision);
   return decision;
+}
+
+// One timer at a time, for whichever of the run's own times comes first.
+void RunMachine::wake_at_own_time(Decision& decision) const {
+  const WallMs at = earlier(deadline_at_, sla_at_);
+  if (at < 0) return;
+  Command& wake = decision.commands.emplace_back();
+  wake.kind = CommandKind::kWakeAt;
+  wake.due_at = at;
 }
 
 Decision RunMachine::timed_out(Input& input) {
@@ -205,6 +209,7 @@ Decision RunMachine::on_time(Input& input) {
   if (input.step.empty()) {
     if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
     judge_run_sla(decision, input.at);
+    wake_at_own_time(decision);  // the other one, or the same once more if the clock was set back
     return decision;
   }
   const auto found = steps_.find(input.step);

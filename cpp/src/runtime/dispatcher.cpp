@@ -119,6 +119,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.priority = run.priority;
         continuation.start->run.deadline_at = run.deadline_at;
         continuation.start->run.sla_at = run.sla_at;
+        continuation.start->run.sla_ms = run.sla_ms;
         continuation.start->run.breach_flow = run.breach_flow;
         continuation.start->run.version = run.version;
         continuation.start->run.group = run.group;
@@ -131,7 +132,6 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
     transition.run = continuation.run = next_run_id();
     transition.at = now;
     continuation.wake_at = run.wake_at;
-    continuation.at = now;
     transition.create = std::make_unique<NewRun>(std::move(run));
     transitions_.push_back(std::move(transition));
     continuations_.push_back(std::move(continuation));
@@ -171,9 +171,9 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.key = std::move(continuation.start->run.key);
       history.row.input = std::move(continuation.start->run.input);
       history.row.priority = continuation.start->run.priority;
-      history.row.created_at = continuation.at;
       history.row.deadline_at = continuation.start->run.deadline_at;
       history.row.sla_at = continuation.start->run.sla_at;
+      history.row.sla_ms = continuation.start->run.sla_ms;
       history.row.breach_flow = std::move(continuation.start->run.breach_flow);
       history.row.version = std::move(continuation.start->run.version);
       history.row.group = std::move(continuation.start->run.group);

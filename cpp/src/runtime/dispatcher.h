@@ -90,7 +90,6 @@ class Dispatcher {
     std::vector<Message> messages;  // what other runs of this engine are told after the commit
     bool queues_runs = false;       // creations
     WallMs wake_at = -1;            // of a run that was laid aside
-    WallMs at = 0;                  // of a creation
     int64_t breaches = 0;           // of agreed times, among its events
   };
 

@@ -192,6 +192,7 @@ void SimWorld::start_some() {
     request.run.priority = static_cast<int32_t>(clock_.draw(2)) - 1;
     if (clock_.chance(60)) request.run.group = "g" + std::to_string(clock_.draw(2));
     if (clock_.chance(30)) request.run.sla_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
+    if (request.run.sla_at >= 0) request.run.sla_ms = kSleepMsMax;
     if (request.run.sla_at >= 0) request.run.breach_flow = kTold;
     if (clock_.chance(20)) request.run.wake_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
     request.ticket = next_ticket_++;

@@ -26,8 +26,8 @@ Status run_ended(const Message& message);
 Status inbox_full(const Message& message);
 Status document_changed(const Document& document, int64_t version);
 
-// Whether a run did not keep an agreed time.
-bool is_breached(const std::vector<Event>& events);
+// Whether a page of runs that failed, or that did not keep an agreed time, holds this one.
+bool is_looked_for(const FindRequest& request, const RunHistory& run);
 
 // Whether `row`, which holds `count` starts, takes in one more.
 bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count);

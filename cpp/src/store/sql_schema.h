@@ -35,7 +35,7 @@ CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE runs(
   run INTEGER PRIMARY KEY, workflow_id INTEGER NOT NULL, queue_id INTEGER NOT NULL, key TEXT,
   created_at INTEGER NOT NULL, priority INTEGER, deadline_at INTEGER, parent INTEGER, parent_step TEXT,
-  version_id INTEGER, grp TEXT, sla_at INTEGER, breach_flow_id INTEGER, input BLOB NOT NULL);
+  version_id INTEGER, grp TEXT, sla_at INTEGER, sla_ms INTEGER, breach_flow_id INTEGER, input BLOB NOT NULL);
 CREATE INDEX runs_by_workflow ON runs(workflow_id);
 CREATE TABLE events(
   run INTEGER NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL,

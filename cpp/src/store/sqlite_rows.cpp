@@ -317,7 +317,8 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
   run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, asked.input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0},
-                   TextOrNull{asked.group}, IntegerOrNull{asked.sla_at, -1}, IntegerOrNull{breach_flow_id, 0});
+                   TextOrNull{asked.group}, IntegerOrNull{asked.sla_at, -1}, IntegerOrNull{asked.sla_ms, -1},
+                   IntegerOrNull{breach_flow_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
     STEPWELL_TRY(append_events(transition.run, 0, asked.events, 0));
@@ -425,7 +426,8 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     turn = ready_list_.integer(13);
     row.group = ready_list_.bytes(14);
     row.sla_at = ready_list_.integer_or(15, -1);
-    row.breach_flow = names_[ready_list_.integer(16)];
+    row.sla_ms = ready_list_.integer_or(16, -1);
+    row.breach_flow = names_[ready_list_.integer(17)];
     ++count;
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);
@@ -572,7 +574,8 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.group = row_by_run_.bytes(17);
   is_row_held_ = row_by_run_.integer(18) != 0;
   row.sla_at = row_by_run_.integer_or(19, -1);
-  row.breach_flow = names_[row_by_run_.integer(20)];
+  row.sla_ms = row_by_run_.integer_or(20, -1);
+  row.breach_flow = names_[row_by_run_.integer(21)];
   row_by_run_.reset();
   return Status::ok();
 }

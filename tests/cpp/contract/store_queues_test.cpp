@@ -1,5 +1,5 @@
-// What every store must do with queues that have limits, with starts that become one run, with documents, and with agreed
-// times.
+// What every store must do with queues that have limits, with starts that become one run, with documents, and with
+// agreed times.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -288,6 +288,7 @@ TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
     Transition made = creation(run);
     if (run == 4) made.create->workflow = "other";
     made.create->sla_at = run == 1 ? -1 : 40'000 + run;
+    made.create->sla_ms = run == 1 ? -1 : 40;
     if (run == 3) made.create->breach_flow = "told";
     create(std::move(made));
   }
@@ -295,6 +296,7 @@ TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
   ASSERT_EQ(claimed.size(), 5U);
   EXPECT_EQ(claimed[0].row.sla_at, -1);
   EXPECT_EQ(claimed[2].row.sla_at, 40'003);
+  EXPECT_EQ(claimed[2].row.sla_ms, 40);
   EXPECT_EQ(claimed[2].row.breach_flow, "told");
   const Event breach = step_event("", "{}", EventKind::kSlaBreached);
   const Event of_step = step_event("a", "{}", EventKind::kSlaBreached);
@@ -318,6 +320,7 @@ TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
   EXPECT_EQ(found("triage", 0, 9), (std::vector<RunId>{3, 2}));
   EXPECT_EQ(asks_->load(3).value().row.breach_flow, "told");
   EXPECT_EQ(asks_->load(3).value().row.sla_at, 40'003);
+  EXPECT_EQ(asks_->load(3).value().row.sla_ms, 40);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreQueues, ::testing::ValuesIn(store_cases()),

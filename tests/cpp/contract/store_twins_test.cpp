@@ -94,7 +94,7 @@ class TwinStores {
       created.create->fingerprint = static_cast<uint64_t>(created.create->input.size());
       created.create->claimed_by = pick(5) == 0 ? 1 : 0;
       created.create->priority = pick(3) - 1;
-      if (pick(4) == 0) created.create->sla_at = 900'000'000 + pick(50);
+      if (pick(4) == 0) created.create->sla_at = 900'000'000 + (created.create->sla_ms = pick(50));
       if (pick(4) == 0) created.create->breach_flow = "told";
       if (pick(5) == 0) created.create->wake_at = 900'000'000 + pick(50);
       if (pick(2) == 0) created.create->group = "g" + std::to_string(pick(3));
@@ -154,9 +154,9 @@ class TwinStores {
 
   static std::string show_row(const RunRow& row, bool with_input) {
     std::string text = run_name(row.run);
-    for (const int64_t number :
-         {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims), row.event_count,
-          row.created_at, row.finished_at, row.wake_at, static_cast<int64_t>(row.priority), row.parent, row.sla_at}) {
+    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims),
+                                 row.event_count, row.created_at, row.finished_at, row.wake_at,
+                                 static_cast<int64_t>(row.priority), row.parent, row.sla_at, row.sla_ms}) {
       text += " " + std::to_string(number);
     }
     text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.group + " " + row.breach_flow + " " +
