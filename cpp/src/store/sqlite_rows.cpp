@@ -91,6 +91,7 @@ Status SqliteRows::load_names() {
     const int64_t id = list->integer(0);
     const std::string& name = names_.emplace(id, list->bytes(1)).first->second;
     name_ids_.emplace(name, id);
+    name_id_last_ = std::max(name_id_last_, id);
   }
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the names of", outcome);
 }
@@ -110,11 +111,17 @@ Status SqliteRows::name_id(const std::string& name, int64_t& id) {
     id = known->second;
     return Status::ok();
   }
-  id = static_cast<int64_t>(names_.size()) + 1;
+  id = ++name_id_last_;
   STEPWELL_TRY(finish(name_insert_.bind(id, Text{name}), "write a name to"));
   name_ids_.emplace(name, id);
   names_.emplace(id, name);
   return Status::ok();
+}
+
+// NULL reads as 0: no version, so no name.
+std::string SqliteRows::name_of(int64_t id) const {
+  const auto found = names_.find(id);
+  return found == names_.end() ? std::string() : found->second;
 }
 
 bool SqliteRows::is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const {
@@ -414,7 +421,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.token = ready_list_.integer(1) + 1;
     row.claims = ready_list_.small_integer(2) + 1;
     row.event_count = ready_list_.integer(3);
-    row.workflow = names_[ready_list_.integer(4)];
+    row.workflow = name_of(ready_list_.integer(4));
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
     row.input = ready_list_.bytes(7);
@@ -422,12 +429,12 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.deadline_at = ready_list_.integer_or(9, -1);
     row.parent = ready_list_.integer(10);
     row.parent_step = ready_list_.bytes(11);
-    row.version = names_[ready_list_.integer(12)];
+    row.version = name_of(ready_list_.integer(12));
     turn = ready_list_.integer(13);
     row.group = ready_list_.bytes(14);
     row.sla_at = ready_list_.integer_or(15, -1);
     row.sla_ms = ready_list_.integer_or(16, -1);
-    row.breach_flow = names_[ready_list_.integer(17)];
+    row.breach_flow = name_of(ready_list_.integer(17));
     ++count;
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);
@@ -554,12 +561,12 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   if (outcome == SQLITE_DONE) return Status::ok();
   if (!is_there) return file_.fault("read a run of", outcome);
   row.run = run;
-  row.queue = names_[row_by_run_.integer(0)];
+  row.queue = name_of(row_by_run_.integer(0));
   row.status = static_cast<RunStatus>(row_by_run_.integer(1));
   row.token = row_by_run_.integer(2);
   row.claims = row_by_run_.small_integer(3);
   row.event_count = row_by_run_.integer(4);
-  row.workflow = names_[row_by_run_.integer(5)];
+  row.workflow = name_of(row_by_run_.integer(5));
   row.key = row_by_run_.bytes(6);
   row.created_at = row_by_run_.integer(7);
   row.finished_at = row_by_run_.integer(8);
@@ -569,13 +576,13 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.deadline_at = row_by_run_.integer_or(12, -1);
   row.parent = row_by_run_.integer(13);
   row.parent_step = row_by_run_.bytes(14);
-  row.version = names_[row_by_run_.integer(15)];
+  row.version = name_of(row_by_run_.integer(15));
   row.wake_at = row_by_run_.integer_or(16, -1);
   row.group = row_by_run_.bytes(17);
   is_row_held_ = row_by_run_.integer(18) != 0;
   row.sla_at = row_by_run_.integer_or(19, -1);
   row.sla_ms = row_by_run_.integer_or(20, -1);
-  row.breach_flow = names_[row_by_run_.integer(21)];
+  row.breach_flow = name_of(row_by_run_.integer(21));
   row_by_run_.reset();
   return Status::ok();
 }

@@ -62,12 +62,14 @@ class SqliteRows {
   // Runs a statement that answers no rows.
   Status finish(SqliteStatement& statement, const char* doing);
   Status name_id(const std::string& name, int64_t& id);
+  [[nodiscard]] std::string name_of(int64_t id) const;
   bool is_refused_for_bytes(const Transition& transition, CommitAnswer& answer) const;
 
   SqliteFile& file_;
   // The names table; few, so all of them are kept.
   std::unordered_map<std::string, int64_t> name_ids_;
   std::unordered_map<int64_t, std::string> names_;
+  int64_t name_id_last_ = 0;
   // The leased table, with what each run's history has grown to. Complete: opening frees all leases, and only this
   // process leases. A failed commit may leave it ahead of the file, but then nothing is written any more.
   std::unordered_map<RunId, Standing> leases_;

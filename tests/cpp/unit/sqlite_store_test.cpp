@@ -185,6 +185,21 @@ TEST_F(SqliteStoreTest, EverythingSurvivesReopening) {
   EXPECT_EQ(asks().commit_one(ending(1, 1, 1)).status.kind(), StatusKind::kFenced);
 }
 
+// Looking at a run without a version made the next name skip an id; after reopening a new name then took a used one,
+// which stopped the store.
+TEST_F(SqliteStoreTest, NewNamesDoNotMeetOldOnes) {
+  ASSERT_TRUE(open().is_ok());
+  asks().commit(batch(creation(1)));
+  ASSERT_TRUE(asks().load(1));
+  Transition other = creation(2);
+  other.create->workflow = "second";
+  ASSERT_TRUE(asks().commit_one(std::move(other)).status.is_ok());
+  ASSERT_TRUE(open().is_ok());
+  Transition third = creation(3);
+  third.create->workflow = "third";
+  EXPECT_EQ(asks().commit_one(std::move(third)).status.to_string(), "ok");
+}
+
 TEST_F(SqliteStoreTest, DestroyedWithoutCloseKeepsWhatWasAccepted) {
   ASSERT_TRUE(open().is_ok());
   for (RunId run = 1; run <= 300; ++run) store_->commit(batch(creation(run)), [](const auto&) {});
