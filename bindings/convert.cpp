@@ -176,7 +176,7 @@ class Reader {
   }
 
   // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events,
-  // group, collapse)
+  // group, collapse, sla_at, sla_ms, breach_flow)
   void read(NewRun& run) {
     run.workflow = text();
     run.queue = text();
@@ -192,6 +192,10 @@ class Reader {
     run.events = events();
     run.group = text();
     run.collapse = collapse();
+    if (!has_more()) return;
+    run.sla_at = integer();
+    run.sla_ms = integer();
+    run.breach_flow = text();
   }
   // (kind, key, wait_ms_max, count_max), or ()
   Collapse collapse() {
@@ -262,10 +266,13 @@ Report report_of(PyObject* tuple) {
       report.waited_ms = fields.integer();
       if (report.kind == ReportKind::kStepSucceeded) {
         if (fields.has_more()) report.sent = runs_of(fields.next());
-        return report;
+      } else {
+        report.retryable = fields.boolean();
+        report.retry = fields.retry();
       }
-      report.retryable = fields.boolean();
-      report.retry = fields.retry();
+      if (!fields.has_more()) return report;
+      report.sla_ms = fields.integer();
+      report.breach_flow = fields.text();
       return report;
     case ReportKind::kWait:
       report.step = fields.text();

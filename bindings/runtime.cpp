@@ -65,6 +65,7 @@ py::dict counters_of(Runtime& runtime) {
   out["calls_sent"] = counters.calls_sent;
   out["calls_in_flight"] = counters.calls_in_flight;
   out["retries"] = counters.retries;
+  out["sla_breaches"] = counters.sla_breaches;
   return out;
 }
 
@@ -79,12 +80,13 @@ py::list start_and_wait(Runtime& runtime, const py::list& requests) {
 }
 
 py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, const std::string& key, bool is_failed,
-                   RunId before, int64_t count_max, bool with_events) {
+                   bool is_breached, RunId before, int64_t count_max, bool with_events) {
   FindRequest request;
   request.run = run;
   request.workflow = workflow;
   request.key = key;
   request.is_failed = is_failed;
+  request.is_breached = is_breached;
   request.before = before;
   request.count_max = count_max;
   request.with_events = with_events;
@@ -219,8 +221,8 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           "watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); },
           py::arg("run"), py::arg("ticket"), py::pos_only())
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
-           py::arg("is_failed") = false, py::arg("before") = 0, py::arg("count_max") = 1,
-           py::arg("with_events") = false)
+           py::arg("is_failed") = false, py::arg("is_breached") = false, py::arg("before") = 0,
+           py::arg("count_max") = 1, py::arg("with_events") = false)
       .def(
           "tell",
           [](Runtime& runtime, RunId run, const std::string& topic, const py::bytes& payload, const std::string& key) {

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._retention import Retention
     from stepwell._run import Run
+    from stepwell._schedules import Applied, Schedule, Scheduled, Tick
+    from stepwell._sla import Breach
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
         child,
@@ -68,9 +70,11 @@ _WHERE = {
     "ApprovalStatus": "_approval_case",
     "ApprovalTimeout": "_errors",
     "AuditEntry": "_approval_case",
+    "Applied": "_schedules",
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
+    "Breach": "_sla",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "Collect": "_queues",
@@ -94,10 +98,13 @@ _WHERE = {
     "RunError": "_errors",
     "RunFailed": "_errors",
     "RunStatus": "_types",
+    "Schedule": "_schedules",
+    "Scheduled": "_schedules",
     "Singleton": "_queues",
     "Step": "_workflow",
     "StepFailed": "_errors",
     "StoreError": "_errors",
+    "Tick": "_schedules",
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
@@ -128,6 +135,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Applied",
     "Approval",
     "ApprovalRejected",
     "ApprovalRequest",
@@ -137,6 +145,7 @@ __all__ = [
     "Batch",
     "BatchItem",
     "BatchProgress",
+    "Breach",
     "BusyError",
     "ClosedError",
     "Collect",
@@ -160,10 +169,13 @@ __all__ = [
     "RunError",
     "RunFailed",
     "RunStatus",
+    "Schedule",
+    "Scheduled",
     "Singleton",
     "Step",
     "StepFailed",
     "StoreError",
+    "Tick",
     "WaitTimeout",
     "Workflow",
     "WorkflowError",

@@ -130,6 +130,8 @@ def _explain(args: argparse.Namespace) -> int:
 def _store_command(args: argparse.Namespace) -> int:
     print(getattr(_commands, args.command)(args))
     return 0
+
+
 def _store(args: argparse.Namespace) -> int:
     from stepwell import _store_tools
 
@@ -150,7 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that knows no such letter shows a ? in its place
     parser = _parser()
     args = parser.parse_args(argv)
-    own = {"triage": _triage, "store": _store, "demo": _demo, "replay": _replay, "explain": _explain, "version": _version}
+    own = {
+        "triage": _triage,
+        "store": _store,
+        "demo": _demo,
+        "replay": _replay,
+        "explain": _explain,
+        "version": _version,
+    }
     command = own.get(args.command, _store_command) if args.command else None
     if command is None:
         parser.print_help()

@@ -177,7 +177,7 @@ class Activation:
     ) -> tuple[Any, ...]:
         payload = _codec.encode(value, f"result of step {step.name!r}")
         report = (STEP_SUCCEEDED, self.run, self.token, name, attempt, payload, *times)
-        return (*report, tuple(context.sent)) if context.sent else report
+        return (*report, tuple(context.sent), *step.sla) if context.sent or step.sla else report
 
     def _value(self, step: Step[..., Any], name: str, answer: Answer, live: Any) -> Any:
         _, ok, payload, attempts = answer
@@ -384,6 +384,7 @@ def _failed(
         *times,
         retryable,
         step.retry_core,
+        *step.sla,
     )
 
 

@@ -15,6 +15,8 @@ _EVENTS = {
     3: ("tried, retried", "#9a6700"),
     4: ("waits", "#6e7781"),
     5: ("child started", "#6e7781"),
+    6: ("code changed", "#cf222e"),
+    7: ("later than agreed", "#9a6700"),
 }
 _EXCERPT_CHARS = 160
 _STEPS_SHOWN = 50
@@ -46,8 +48,8 @@ def run_card(row: tuple[Any, ...]) -> str:
     )
 
 
-def _step(event: tuple[int, int, str, bytes, int], created_at: int) -> str:
-    kind, attempt, step, payload, at = event
+def _step(event: tuple[Any, ...], created_at: int) -> str:
+    kind, attempt, step, payload, at, *_ = event
     word, color = _EVENTS.get(kind, ("?", "#6e7781"))
     return (
         f"<tr><td style='text-align:left'>{escape(step)}</td><td>{attempt}</td>"

@@ -96,6 +96,42 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The terminal, pipe or file that the command writes to does not take its text; the work itself is done.",
         "Make room, or send the output elsewhere, and run the command again: nothing is done twice.",
     ),
+    "SW-E1030": (
+        "bad cron expression",
+        "It does not have five or six fields, one of them is out of range, or it names a day that never comes.",
+        'Write "minute hour day-of-month month day-of-week", such as "*/5 * * * *"; six fields begin with the second.',
+    ),
+    "SW-E1031": (
+        "unknown time zone",
+        "The system knows no time zone of this name.",
+        'Use a name such as "Europe/Berlin"; where there are none at all: pip install tzdata.',
+    ),
+    "SW-E1032": (
+        "bad list of schedules",
+        "A schedule has no usable name, two have the same one, or there are too many.",
+        "Give each a name of its own, of 1 to 150 printable characters.",
+    ),
+    "SW-E1033": (
+        "bad policy for missed fires",
+        "missed is skip, one or all, and max_missed a number from 1 to 1000.",
+        "Correct it; use backfill for more of the past.",
+    ),
+    "SW-E1034": ("no such schedule", "The store holds no schedule of this name.", "Look at engine.schedules()."),
+    "SW-E1035": (
+        "bad range of a backfill",
+        "It ends before it begins, reaches into the future, or holds more than 10,000 fires.",
+        "Backfill the past, in parts if need be.",
+    ),
+    "SW-E1036": (
+        "bad value of a schedule",
+        "It is larger than 16 KiB, or its workflow takes a Tick instead.",
+        "Pass a reference, or leave it out.",
+    ),
+    "SW-E1037": (
+        "on_breach without a time",
+        "There is no agreed time that could be breached.",
+        'Give one: sla="5s".',
+    ),
     "SW-E1101": (
         "store in use",
         "Another engine has this file open. One process owns a file.",

@@ -11,13 +11,15 @@ _Event: TypeAlias = tuple[int, int, str, bytes, int, int, int]
 _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, int]
 # New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version,
 # then the events that it begins with (a fork), its group, and () or how it meets an earlier start:
-# kind, key, wait_ms_max, count_max
+# kind, key, wait_ms_max, count_max; then its agreed time: its end and length
+# (-1: none), and which workflow is told ("": none)
 _Collapse: TypeAlias = tuple[()] | tuple[int, str, int, int]
 # Start: ticket, then the members of a new run
 _Start: TypeAlias = (
     tuple[int, str, str, str, int, bytes]
     | tuple[int, str, str, str, int, bytes, int, int, int, str]
     | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse, int, int, str]
 )
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
@@ -36,10 +38,12 @@ _Times: TypeAlias = tuple[int, int, int]
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
 # Record: run, status, token, claims, workflow, queue, key, fingerprint, input, result, created_at, finished_at,
-# priority, wake_at, deadline_at, parent, parent_step, version, group, is_trimmed, event_count, events,
+# priority, wake_at, deadline_at, parent, parent_step, version, group,
+# sla_at, sla_ms, breach_flow, is_trimmed, event_count, events,
 # messages (id, topic, key, at, payload), message keys (topic, key)
 _Record: TypeAlias = tuple[
-    int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, str, bool, int,
+    int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, str,
+    int, int, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
 ]  # fmt: skip
 
@@ -91,8 +95,8 @@ class Runtime:
     def take(self, channel: int, count_max: int, /) -> list[tuple[object, ...]]: ...
     # Reports by their first member (ReportKind), each with run and token after it:
     # (0 | 1, ..., payload)  run succeeded, failed
-    # (2, ..., step, attempt, payload, took_ms, waited_ms[, new runs])  step succeeded; these begin with its commit
-    # (3, ..., step, attempt, error, took_ms, waited_ms, retryable, retry)  step failed
+    # (2, ..., step, attempt, payload, took_ms, waited_ms[, new runs[, *sla]])  step succeeded; these begin with its commit
+    # (3, ..., step, attempt, error, took_ms, waited_ms, retryable, retry[, *sla])  step failed; sla: sla_ms, breach flow
     # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
@@ -108,6 +112,7 @@ class Runtime:
         workflow: str = "",
         key: str = "",
         is_failed: bool = False,
+        is_breached: bool = False,
         before: int = 0,
         count_max: int = 1,
         with_events: bool = False,

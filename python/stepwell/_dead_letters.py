@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ConflictError, InputError
-from stepwell._starts import start_request
+from stepwell._starts import now_ms, plain_request, sla_until
 from stepwell._types import RunStatus, run_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _PAGE = 500
 _CHANGING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|r_[0-9a-f]+|\d+", re.IGNORECASE)
 _FRAME = re.compile(r'File "([^"]+)", line \d+, in (\S+)')
-_EVENT_MISMATCH = 6
+# EventKind of the core: what belongs to the old run alone.
+_OWN_EVENTS = (6, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,13 @@ def replay_request(
         raise InputError(
             "SW-E1021", "replay knows no such option", got=", ".join(edit), expected="value, from_step, key"
         )
-    ticket, name, queue, known, fingerprint, payload = start_request(flow, edit.get("value"), key)
+    ticket, name, queue, known, fingerprint, payload = plain_request(flow, edit.get("value"), key)
     if "value" not in edit:
         payload = row[6]
         if not payload:
             raise ConflictError("SW-E1111", f"the input of run {run_name(row[0])} is gone", hint="give value=...")
     start = (ticket, name, queue, known, fingerprint, payload, 0, -1, -1, flow.version)
-    return (*start, _before(row[10] or [], from_step), row[15], ())
+    return (*start, _before(row[10] or [], from_step), row[15], (), *sla_until(flow.sla, now_ms()))
 
 
 def _before(events: list[tuple[Any, ...]], step: str | None) -> list[tuple[Any, ...]]:
@@ -153,4 +154,4 @@ def _before(events: list[tuple[Any, ...]], step: str | None) -> list[tuple[Any, 
     if step not in names:
         known = ", ".join(dict.fromkeys(name for name in names if name)) or "no steps at all"
         raise InputError("SW-E2012", "the run has no such step", got=step, expected=known[:1_000])
-    return [event for event in events[: names.index(step)] if event[0] != _EVENT_MISMATCH]
+    return [event for event in events[: names.index(step)] if event[0] not in _OWN_EVENTS]

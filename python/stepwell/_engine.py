@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
 from stepwell._approval_inbox import ApprovalInbox
-from stepwell._errors import InputError, NotFoundError, closed_error, failure_of
+from stepwell._errors import InputError, closed_error, failure_of
+from stepwell._lookup import Lookup
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
-from stepwell._queues import Limits, Queue, check_concurrency
+from stepwell._queues import check_concurrency
 from stepwell._reach import reached
 from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
+from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
-from stepwell._types import Duration, check_text, duration_ms, run_name, run_number, wait_s
+from stepwell._types import Duration, check_text, duration_ms, wait_s
 from stepwell._workflow import Workflow, check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
     from types import TracebackType
 
     from stepwell._batch import Batch
-    from stepwell._dead_letters import DeadLetter, DeadLetters
-    from stepwell._history import HistoryEntry
 
 R = TypeVar("R")
 
@@ -37,7 +37,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests, ApprovalInbox):
+class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -116,11 +116,20 @@ class Engine(PlainRequests, ApprovalInbox):
         self._serve_approvals(flow)
         for other in reached(flow):
             self._need(other)
+        if flow.on_breach is not None:
+            self._need(flow.on_breach)
+        self._look_for_schedules()
 
     def _need(self, flow: Workflow[..., Any], queue: str | None = None) -> None:
         name = flow.name if queue is None else queue
         if not isinstance(name, str) or name not in self._served or flow.name not in self._worker.flows:
             self.serve(flow, queue=queue)
+
+    def _need_all(self, flow: Workflow[..., Any], options: StartOptions) -> None:
+        self._need(flow, options.get("queue"))
+        told = options.get("on_breach")
+        if told is not None:
+            self._need(told)
 
     @overload
     def start(
@@ -146,7 +155,7 @@ class Engine(PlainRequests, ApprovalInbox):
 
         Options: `key`, `delay`, `timeout`, `priority`, `queue`, `group`, `collapse` (see StartOptions).
         """
-        self._need(flow, options.get("queue"))
+        self._need_all(flow, options)
         answer = self._core.start([options_request(flow, value, options, self._worker.time())])[0]
         return self._started(flow, answer)
 
@@ -171,7 +180,7 @@ class Engine(PlainRequests, ApprovalInbox):
         **options: Unpack[StartOptions],
     ) -> Run[Any]:
         """Start a run without blocking the caller's event loop."""
-        self._need(flow, options.get("queue"))
+        self._need_all(flow, options)
         ticket, future = self._caller().future()
         self._core.start_async([options_request(flow, value, options, self._worker.time())], ticket)
         answers = await future
@@ -259,63 +268,6 @@ class Engine(PlainRequests, ApprovalInbox):
         """Return the run that `key` started, or None."""
         rows = self._core.find(workflow=flow.name, key=key)
         return Run(self, flow, rows[0][0], is_new=False) if rows else None
-
-    def queue(self, which: str | Workflow[..., Any], **limits: Unpack[Limits]) -> Queue:
-        """Return a queue by name, or a workflow's own; limits that are named are set (see Queue.limit)."""
-        queue = Queue(self, which.name if isinstance(which, Workflow) else which)
-        return queue.limit(**limits) if limits else queue
-
-    def dead_letters(
-        self, flow: Workflow[..., Any] | None = None, *, where: Callable[[DeadLetter], bool] | None = None
-    ) -> DeadLetters:
-        """Return the runs that failed or gave up: to look at, to group, to replay. Nothing is ever deleted by that."""
-        from stepwell._dead_letters import DeadLetters
-
-        return DeadLetters(self, flow, where)
-
-    def replay(
-        self, run: Run[Any] | int, *, from_step: str | None = None, key: str | None = None, **edit: Any
-    ) -> Run[Any]:
-        """Start an ended run again as a new one, with its input, or with `value=...` instead.
-
-        `from_step` keeps what was recorded before that step (named as in the history: "charge", "charge#2",
-        "gather/0/charge"). Raises ConflictError SW-E1019 for a run that has not ended, InputError SW-E2012 for a step that
-        it does not have.
-        """
-        from stepwell._dead_letters import replay_request
-
-        row = self._row(run._run if isinstance(run, Run) else run, with_events=True)  # noqa: SLF001
-        flow = self._worker.flows.get(row[3])
-        request = replay_request(flow, row, from_step, key, edit)
-        return self._started(self._worker.flows[row[3]], self._core.start([request])[0])
-
-    def history(self, run: Run[Any] | int | str) -> list[HistoryEntry]:
-        """Return what a run (or its name) has recorded so far, in order. NotFoundError SW-E1005 when there is none."""
-        from stepwell._history import history_of
-
-        number = run._run if isinstance(run, Run) else run_number(run) if isinstance(run, str) else run  # noqa: SLF001
-        return history_of(self._row(number, with_events=True)[10])
-
-    def counters(self) -> Mapping[str, int]:
-        """Return what the core has counted since it was opened."""
-        counters: Mapping[str, int] = self._core.counters()
-        return counters
-
-    def _row(self, run: int, *, with_events: bool = False) -> tuple[Any, ...]:
-        rows = self._core.find(run=run, with_events=with_events) if run > 0 else []
-        if not rows:
-            raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
-        row: tuple[Any, ...] = rows[0]
-        return row
-
-    def backup(self, target: str | Path, *, progress: Callable[[int, int], None] | None = None) -> int:
-        """Write a whole copy of the store to `target` while runs go on, and return its bytes.
-
-        `target` must not exist (ConflictError SW-E1107). `progress` is called with pages done and pages in all.
-        """
-        from stepwell import store
-
-        return store.backup_engine(self._core, target, progress)
 
     # -- waiting on the caller's event loop -----------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ def inside_a_step(activation: Activation, step: Step[..., Any], name: str, attem
     """Steps and calls inside a step are part of it: a replay does not make them, so they must not be counted either."""
     context = StepContext(activation.run, name, attempt, activation.worker)
     watch = activation.worker.watch_attempt
+    if step.on_breach is not None:
+        context.worker.need(step.on_breach, None)
     token = current_activation.set(None)
     outer = current_step.set(context)
     try:

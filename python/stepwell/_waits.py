@@ -19,7 +19,7 @@ from stepwell._activation import CHILD, step_failed
 from stepwell._errors import InputError, WaitTimeout
 from stepwell._queues import check_concurrency
 from stepwell._reach import check_depth
-from stepwell._starts import StartOptions, options_request
+from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, duration_ms, run_name
 from stepwell._workflow import (
     BRANCHES_MAX,
@@ -61,7 +61,8 @@ def _due_in(duration: Duration | None, what: str) -> int:
     return -1 if duration is None else int(_time() * 1000) + duration_ms(duration, what)
 
 
-def _due_at(when: datetime) -> int:
+def due_at(when: datetime) -> int:
+    """Return a time of the wall clock in milliseconds. Raises InputError SW-E2010 for one without a zone."""
     if when.tzinfo is None:
         raise InputError(
             "SW-E2010",
@@ -95,7 +96,7 @@ def sleep_blocking(duration: Duration) -> None:
 
 async def sleep_until(when: datetime) -> None:
     """Sleep durably until a time of the wall clock (with a time zone); a past one returns at once."""
-    due = _due_at(when)
+    due = due_at(when)
     activation = current_activation.get()
     if activation is None:
         await asyncio.sleep(max(0.0, due / 1000 - time.time()))
@@ -105,7 +106,7 @@ async def sleep_until(when: datetime) -> None:
 
 def sleep_until_blocking(when: datetime) -> None:
     """Sleep durably until a time of the wall clock, in a plain workflow."""
-    due = _due_at(when)
+    due = due_at(when)
     activation = current_activation.get()
     if activation is None:
         time.sleep(max(0.0, due / 1000 - time.time()))
@@ -179,8 +180,7 @@ def child_blocking(flow: Workflow[..., R], value: Any = None) -> R:
 def _child_request(activation: Activation, flow: Workflow[..., Any], value: Any) -> tuple[str, tuple[Any, ...]]:
     activation.worker.need(flow, None)
     check_depth(activation, flow)
-    payload = _codec.encode(value, f"input of workflow {flow.name!r}")
-    return f"child:{flow.name}", (flow.name, flow.name, "", 0, payload)
+    return f"child:{flow.name}", start_request(flow, value, None)[1:]
 
 
 def _child_result(activation: Activation, flow: Workflow[..., Any], name: str, answer: Answer) -> Any:
@@ -341,4 +341,7 @@ def send(flow: Workflow[..., Any], value: Any = None, **options: Unpack[StartOpt
     if step is None:
         raise InputError("SW-E2009", "send was called outside of a step", expected="a call in a step that a run makes")
     step.worker.need(flow, options.get("queue"))
+    told = options.get("on_breach")
+    if told is not None:
+        step.worker.need(told, None)
     step.sent.append(options_request(flow, value, options, step.worker.time())[1:])

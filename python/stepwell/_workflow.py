@@ -92,6 +92,19 @@ def check_branches(count: int) -> None:
         )
 
 
+def sla_request(sla: Duration | None, on_breach: Workflow[..., Any] | None) -> tuple[int, str] | tuple[()]:
+    """Return an agreed time in the core's form: milliseconds, and the name of the workflow that hears of a breach."""
+    if on_breach is not None and not isinstance(on_breach, Workflow):
+        raise InputError(
+            "SW-E2005", "on_breach is not a workflow", got=repr(on_breach), hint="decorate it with @stepwell.workflow"
+        )
+    if sla is None:
+        if on_breach is not None:
+            raise InputError("SW-E1037", "on_breach without a time", hint='say what was agreed: sla="5s"')
+        return ()
+    return (duration_ms(sla, "sla"), "" if on_breach is None else on_breach.name)
+
+
 class Step(Generic[P, R]):
     """A function whose result is recorded when a run calls it. Outside of a run it is just the function."""
 
@@ -103,6 +116,8 @@ class Step(Generic[P, R]):
         retry: Retry | None,
         timeout: Duration | None,
         undo: Callable[[Any], Any] | None = None,
+        sla: Duration | None = None,
+        on_breach: Workflow[..., Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
@@ -110,6 +125,9 @@ class Step(Generic[P, R]):
         self.retry = retry or _NO_RETRY
         self.retry_core = self.retry.to_core()
         self.timeout_s = None if timeout is None else duration_ms(timeout, "timeout") / 1000
+        #: What its reports carry of an agreed time: milliseconds, and the workflow that hears of a breach.
+        self.sla = sla_request(sla, on_breach)
+        self.on_breach = on_breach
         self.is_async = inspect.iscoroutinefunction(fn)
         self.undo: Step[..., Any] | None = None
         if undo is not None:
@@ -141,11 +159,21 @@ class Step(Generic[P, R]):
 class Workflow(Generic[P, R]):
     """A function of one input that a run executes. Outside of a run it is just the function."""
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None, version: str = "") -> None:
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None,
+        version: str = "",
+        sla: Duration | None = None,
+        on_breach: Workflow[..., Any] | None = None,
+    ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = _name_of(fn, name, "workflow")
         self.version = version
+        self.sla = sla_request(sla, on_breach)
+        self.on_breach = on_breach
         self.is_async = inspect.iscoroutinefunction(fn)
         parameters = list(inspect.signature(fn).parameters.values())
         required = [
@@ -199,6 +227,8 @@ def step(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     undo: Callable[[Any], Any] | None = None,
+    sla: Duration | None = None,
+    on_breach: Workflow[..., Any] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -208,6 +238,8 @@ def step(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     undo: Callable[[Any], Any] | None = None,
+    sla: Duration | None = None,
+    on_breach: Workflow[..., Any] | None = None,
 ) -> Any:
     """Make a function a step: inside a run its result is recorded once and never computed again.
 
@@ -218,26 +250,49 @@ def step(
 
     `undo` (a function of the step's result, or a step) makes it part of a saga: when the workflow fails later, what its
     steps did is undone, the last one first, and the run ends as compensated.
+
+    `sla` is a time that was agreed on, for all attempts and their waiting together. A step that took longer goes on and
+    counts; the breach is recorded when it ends, and starts `on_breach`, a workflow that takes a `sw.Breach`, once.
     """
+    options: Any = {"name": name, "retry": retry, "timeout": timeout, "undo": undo, "sla": sla, "on_breach": on_breach}
     if fn is not None:
-        return Step(fn, name=name, retry=retry, timeout=timeout, undo=undo)
-    return lambda inner: Step(inner, name=name, retry=retry, timeout=timeout, undo=undo)
+        return Step(fn, **options)
+    return lambda inner: Step(inner, **options)
 
 
 @overload
 def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None, version: str = "") -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
-def workflow(fn: Callable[P, R] | None = None, /, *, name: str | None = None, version: str = "") -> Any:
+def workflow(
+    *,
+    name: str | None = None,
+    version: str = "",
+    sla: Duration | None = None,
+    on_breach: Workflow[..., Any] | None = None,
+) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str = "",
+    sla: Duration | None = None,
+    on_breach: Workflow[..., Any] | None = None,
+) -> Any:
     """Make a function a workflow: `engine.start(flow, x)` runs it durably.
 
     After a crash it runs again from the top and recorded steps answer from the history, so whatever is not a step must
     give the same answer each time. `name` is what runs are stored under (default: the function's name), `version` is kept
     with each run that this code starts.
+
+    `sla` is a time that was agreed on, counted from when a run may begin (after its delay). A run that takes longer goes on;
+    the breach is recorded, also while it waits for somebody, and starts `on_breach`, a workflow that takes a `sw.Breach`,
+    once. `Engine.start` can say another one for a single run.
     """
+    options: Any = {"name": name, "version": version, "sla": sla, "on_breach": on_breach}
     if fn is not None:
-        return Workflow(fn, name=name, version=version)
-    return lambda inner: Workflow(inner, name=name, version=version)
+        return Workflow(fn, **options)
+    return lambda inner: Workflow(inner, **options)
 
 
 async def gather(*branches: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:

@@ -57,6 +57,8 @@ struct Input {
   int32_t open_waits = 0;
   int64_t took_ms = -1;  // with what ends an attempt; see Event
   int64_t waited_ms = -1;
+  int64_t sla_ms = -1;      // with what ends a step's attempt: all attempts together, their waiting included; -1: none
+  std::string breach_flow;  // see NewRun
 };
 
 enum class CommandKind : uint8_t {
@@ -90,8 +92,8 @@ struct Decision {
   // These are committed with the events.
   std::optional<Park> park;
   std::vector<int64_t> taken;
-  std::vector<Message> messages;  // without ids
-  std::vector<Creation> creations;
+  std::vector<Message> messages;    // without ids
+  std::vector<Creation> creations;  // those of breach flows with run 0: whoever commits them draws the id
   [[nodiscard]] bool is_for_the_store() const { return !events.empty() || end || park || !taken.empty(); }
 };
 
@@ -124,6 +126,7 @@ class RunMachine {
     std::string topic;
     WallMs due_at = -1;
     RunId child = 0;
+    int64_t spent_ms = 0;  // by the attempts that failed
   };
 
   Decision on_success(StepState& step, Input& input);
@@ -145,8 +148,15 @@ class RunMachine {
   void take_orders(Decision& decision);
   void take_pause(Decision& decision);
   Decision& lay_aside(Decision& decision, WallMs wake_at, bool is_paused);
+  void wake_at_own_time(Decision& decision) const;
   [[nodiscard]] Decision timed_out(Input& input);
   void record(Decision& decision, EventKind kind, const Input& input);
+  // Record a breach, once, if there is one (run_sla.cpp).
+  void judge_run_sla(Decision& decision, WallMs at);
+  void judge_step_sla(Decision& decision, const StepState& step, const Input& input);
+  static int64_t spent_ms(int64_t took_ms, int64_t waited_ms);
+  void record_breach(Decision& decision, const std::string& step, int64_t sla_ms, int64_t took_ms,
+                     const std::string& flow, WallMs at);
   [[nodiscard]] Status refuse(const Input& input, const std::string& why) const;
   // Of an event that holds a time or a run. Anything else is damage, which is kept for kTakenUp.
   int64_t number_in(const Event& event);
@@ -158,6 +168,10 @@ class RunMachine {
   bool is_parked_ = false;
   int64_t pause_id_ = 0;  // the message "pause" that stands; 0: none
   WallMs deadline_at_ = -1;
+  WallMs sla_at_ = -1;  // -1: none, or breached already
+  std::string breach_flow_;
+  std::string workflow_;
+  int64_t sla_ms_ = -1;
   RunId parent_ = 0;
   std::string parent_step_;
   std::string damage_;          // what of the history cannot be read; empty: nothing

@@ -20,6 +20,7 @@ enum class EventKind : uint8_t {
   kTimerSet = 4,           // a wait with a deadline began; payload: the wall time it is due, in decimal
   kChildStarted = 5,       // payload: the child's run id, in decimal
   kMismatch = 6,           // the code did not fit the history, and the run was paused; payload: the error that says how
+  kSlaBreached = 7,        // of the step, or (no step) of the run; payload: what its breach_flow is told, as JSON
 };
 
 // What somebody outside tells a run: a signal, a child's end, a request to cancel or pause. Kept until a wait takes it.
@@ -65,6 +66,9 @@ struct RunRow {
   std::string parent_step;
   std::string version;  // of the code that it was started with
   std::string group;    // see NewRun
+  WallMs sla_at = -1;   // see NewRun
+  int64_t sla_ms = -1;
+  std::string breach_flow;
 };
 
 struct RunHistory {

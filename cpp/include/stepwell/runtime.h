@@ -112,6 +112,8 @@ struct Report {
   int32_t open_waits = 0;
   int64_t took_ms = -1;  // of the attempt; see Event
   int64_t waited_ms = -1;
+  int64_t sla_ms = -1;  // of the step, with kStepSucceeded and kStepFailed; see Input
+  std::string breach_flow;
   std::unique_ptr<NewRun> child;
   std::vector<NewRun> sent;  // with kStepSucceeded: runs that begin with the step's commit, or not at all
   // Set: the answer goes here, on the loop thread, and not out as an item. Destroyed unused when there will be none.
@@ -123,6 +125,7 @@ struct Counters {
   int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
   int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
   int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
+  int64_t sla_breaches = 0;
   int64_t loop_inbox_count = 0, outbox_count = 0;
 };
 

@@ -46,6 +46,9 @@ struct NewRun {
   std::vector<Event> events;  // a fork: what another run had recorded, as if this one had
   std::string group;          // whom the queue's limits a group and its turns count; empty: nobody
   Collapse collapse;          // with no key, and never together with claimed_by
+  WallMs sla_at = -1;         // a run that has not ended by then gets one kSlaBreached event; -1: none
+  int64_t sla_ms = -1;        // how long that was, for the event
+  std::string breach_flow;    // the workflow that is started with that event's payload; empty: none
 };
 
 // A run that a step brings into being; both are kept or neither. A key that is known makes it nothing.
@@ -114,8 +117,9 @@ struct FindRequest {
   std::string key;
   int64_t count_max = 1;
   bool with_events = false;
-  bool is_failed = false;  // with a workflow alone, or with nothing: only kFailed and kDead
-  RunId before = 0;        // with is_failed: only runs below this one, for the next page; 0: the newest
+  bool is_failed = false;    // with a workflow alone, or with nothing: only kFailed and kDead
+  bool is_breached = false;  // instead: only those with a kSlaBreached event
+  RunId before = 0;  // with is_failed or is_breached: only runs below this one, for the next page; 0: the newest
 };
 
 struct ClaimAnswer {

@@ -51,17 +51,23 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
       next_seq_(history.row.event_count),
       done_(is_final(history.row.status)),
       deadline_at_(history.row.deadline_at),
+      sla_at_(history.row.sla_at),
+      breach_flow_(history.row.breach_flow),
+      workflow_(history.row.workflow),
+      sla_ms_(history.row.sla_ms),
       parent_(history.row.parent),
       parent_step_(history.row.parent_step),
       inbox_(history.messages) {
   for (const Message& message : inbox_) met_messages_.insert(message.id);
   for (const Event& event : history.events) {
-    if (event.kind == EventKind::kMismatch) continue;
+    if (event.kind == EventKind::kSlaBreached && event.step.empty()) sla_at_ = -1;
+    if (event.kind == EventKind::kMismatch || event.kind == EventKind::kSlaBreached) continue;
     StepState& step = steps_[event.step];
     step.attempt = event.attempt;
     switch (event.kind) {
       case EventKind::kStepAttemptFailed:
         ++step.attempt;
+        step.spent_ms += spent_ms(event.took_ms, event.waited_ms);
         break;
       case EventKind::kTimerSet:
         step.due_at = number_in(event);
@@ -151,6 +157,7 @@ Decision RunMachine::on_success(StepState& step, Input& input) {
   step.is_done = true;
   record(decision, EventKind::kStepSucceeded, input);
   decision.creations = std::move(input.creations);
+  judge_step_sla(decision, step, input);
   decision.commands.push_back(answer(input.step, input.attempt, true, std::move(input.payload)));
   return decision;
 }
@@ -165,11 +172,13 @@ Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
   if (!retry.again) {
     step.is_done = true;
     record(decision, EventKind::kStepFailed, input);
+    judge_step_sla(decision, step, input);
     decision.commands.push_back(answer(input.step, input.attempt, false, std::move(input.payload)));
     return decision;
   }
   record(decision, EventKind::kStepAttemptFailed, input);
   step.attempt = input.attempt + 1;
+  step.spent_ms += spent_ms(input.took_ms, input.waited_ms);
   step.is_waiting = true;
   Command timer = attempt_command(CommandKind::kStartTimer, input.step, step.attempt);
   timer.delay_ms = retry.delay_ms;
@@ -201,6 +210,7 @@ Decision RunMachine::on_end(Input& input) {
   }
   end.payload = input.payload;
   tell_family(decision, end);
+  if (input.kind != InputKind::kCancelRequested) judge_run_sla(decision, input.at);
   Command release = attempt_command(CommandKind::kReleaseRun, {}, 1);
   release.run_status = end.status;
   release.payload = std::move(input.payload);

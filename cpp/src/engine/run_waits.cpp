@@ -36,13 +36,19 @@ Decision RunMachine::on_taken_up(Input& input) {
   Decision decision;
   take_orders(decision);
   if (decision.end) return decision;
+  judge_run_sla(decision, input.at);
   if (pause_id_ != 0) return lay_aside(decision, -1, true);
-  if (deadline_at_ >= 0) {
-    Command& wake = decision.commands.emplace_back();
-    wake.kind = CommandKind::kWakeAt;
-    wake.due_at = deadline_at_;
-  }
+  wake_at_own_time(decision);
   return decision;
+}
+
+// One timer at a time, for whichever of the run's own times comes first.
+void RunMachine::wake_at_own_time(Decision& decision) const {
+  const WallMs at = earlier(deadline_at_, sla_at_);
+  if (at < 0) return;
+  Command& wake = decision.commands.emplace_back();
+  wake.kind = CommandKind::kWakeAt;
+  wake.due_at = at;
 }
 
 Decision RunMachine::timed_out(Input& input) {
@@ -203,11 +209,13 @@ Decision RunMachine::on_message(Input& input) {
 }
 
 Decision RunMachine::on_time(Input& input) {
+  Decision decision;
   if (input.step.empty()) {
     if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
-    return {};
+    judge_run_sla(decision, input.at);
+    wake_at_own_time(decision);  // the other one, or the same once more if the clock was set back
+    return decision;
   }
-  Decision decision;
   const auto found = steps_.find(input.step);
   if (found == steps_.end() || found->second.is_done) {
     decision.status = refuse(input, "nobody waits for this time");
@@ -243,7 +251,8 @@ Decision RunMachine::on_park(const Input& input) {
     decision.status = refuse(input, "there is nothing to wait for that is worth it");
     return decision;
   }
-  return lay_aside(decision, wake_at, is_pausing);
+  // However soon the agreed time ends: nobody would ask again after it.
+  return lay_aside(decision, earlier(wake_at, sla_at_), is_pausing);
 }
 
 // Another branch was faster. A child that nobody waits for is not wanted either.

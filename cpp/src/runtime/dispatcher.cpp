@@ -118,6 +118,9 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.input = run.input;
         continuation.start->run.priority = run.priority;
         continuation.start->run.deadline_at = run.deadline_at;
+        continuation.start->run.sla_at = run.sla_at;
+        continuation.start->run.sla_ms = run.sla_ms;
+        continuation.start->run.breach_flow = run.breach_flow;
         continuation.start->run.version = run.version;
         continuation.start->run.group = run.group;
         ++queue.in_flight;
@@ -169,6 +172,9 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.input = std::move(continuation.start->run.input);
       history.row.priority = continuation.start->run.priority;
       history.row.deadline_at = continuation.start->run.deadline_at;
+      history.row.sla_at = continuation.start->run.sla_at;
+      history.row.sla_ms = continuation.start->run.sla_ms;
+      history.row.breach_flow = std::move(continuation.start->run.breach_flow);
       history.row.version = std::move(continuation.start->run.version);
       history.row.group = std::move(continuation.start->run.group);
       activate(*continuation.claimed_for, std::move(history));
@@ -202,6 +208,8 @@ void Dispatcher::on_report(Report& report) {
   input.retry = report.retry;
   input.took_ms = report.took_ms;
   input.waited_ms = report.waited_ms;
+  input.sla_ms = report.sla_ms;
+  input.breach_flow = std::move(report.breach_flow);
   const bool too_large = payload_bytes(report) > options_.limits.payload_bytes_max;
   if (too_large) {
     input.payload = error_payload(code::kPayloadTooLarge,
@@ -290,8 +298,11 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   continuation.commands = std::move(decision.commands);
   continuation.messages = transition.messages;
   continuation.queues_runs = !transition.creations.empty();
+  continuation.breaches = std::count_if(transition.events.begin(), transition.events.end(),
+                                        [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
   continuation.wake_at = transition.park ? transition.park->wake_at : -1;
-  for (const Creation& creation : transition.creations) {
+  for (Creation& creation : transition.creations) {
+    if (creation.run == 0) creation.run = next_run_id();
     const WallMs at = creation.request.wake_at;
     if (at >= 0 && (continuation.wake_at < 0 || at < continuation.wake_at)) continuation.wake_at = at;
   }
@@ -332,6 +343,7 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
       if (answers[i].status.is_ok() && !answers[i].is_known) pass_on(continuation.messages);
       continuation.done(answers[i].status);
     } else if (answers[i].status.is_ok()) {
+      counters_.sla_breaches += continuation.breaches;
       act(continuation.run, continuation);
       wake_by(continuation.wake_at);
       if (continuation.queues_runs) look_everywhere();

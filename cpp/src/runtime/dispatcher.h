@@ -94,6 +94,7 @@ class Dispatcher {
     std::vector<Message> messages;  // what other runs of this engine are told after the commit
     bool queues_runs = false;       // creations
     WallMs wake_at = -1;            // of a run that was laid aside
+    int64_t breaches = 0;           // of agreed times, among its events
   };
 
   void feed(RunId run, Active& active, Input input);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <set>
 #include <utility>
 
 namespace stepwell::sim {
@@ -13,6 +14,8 @@ constexpr int64_t kLeaseMs = 6'000;
 constexpr int64_t kBreakMs = 60'000;
 constexpr int64_t kHealMs = int64_t{2} * 3'600'000;
 constexpr const char* kQueue = "scripts";
+constexpr const char* kTold = "told";  // nobody serves it
+constexpr int64_t kStepSlaMs = 20;
 
 constexpr int64_t kSleepMsMax = 20'000;
 constexpr const char* kChildInput = "2:0:0";
@@ -189,6 +192,9 @@ void SimWorld::start_some() {
     request.run.input = input;
     request.run.priority = static_cast<int32_t>(clock_.draw(2)) - 1;
     if (clock_.chance(60)) request.run.group = "g" + std::to_string(clock_.draw(2));
+    if (clock_.chance(30)) request.run.sla_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
+    if (request.run.sla_at >= 0) request.run.sla_ms = kSleepMsMax;
+    if (request.run.sla_at >= 0) request.run.breach_flow = kTold;
     if (clock_.chance(20)) request.run.wake_at = engine.loop.wall_ms() + clock_.draw(kSleepMsMax);
     request.ticket = next_ticket_++;
     inputs.push_back(input);
@@ -321,6 +327,8 @@ void SimWorld::heal_and_demand_progress() {
 void SimWorld::check_final() {
   FindRequest everything;
   everything.count_max = 1'000'000;
+  everything.with_events = true;
+  check_agreed_times(table_->find(everything));
   for (const RunHistory& history : table_->find(everything)) {
     // Runs whose start was never answered may still go on, or wait for a signal that nobody knows to send.
     if (!accepted_.contains(history.row.parent) || is_final(history.row.status)) continue;
@@ -346,6 +354,30 @@ void SimWorld::check_final() {
       return fail("run " + run_name(run) + ": event_count differs from the events kept");
     }
   }
+}
+
+// A breach is recorded once, a run's exactly if it ended too late, and each is told to one run.
+void SimWorld::check_agreed_times(const std::vector<RunHistory>& runs) {
+  int64_t breach_count = 0;
+  int64_t told_count = 0;
+  for (const RunHistory& history : runs) {
+    const RunRow& row = history.row;
+    told_count += row.workflow == kTold ? 1 : 0;
+    std::set<std::string> breached;
+    for (const Event& event : history.events) {
+      if (event.kind != EventKind::kSlaBreached) continue;
+      ++breach_count;
+      if (!breached.insert(event.step).second) return fail("run " + run_name(row.run) + " was breached twice");
+      FindRequest told;
+      told.workflow = kTold;
+      told.key = "breach of " + run_name(row.run) + "/" + event.step;
+      if (table_->find(told).empty()) return fail("nobody was told of a breach of run " + run_name(row.run));
+    }
+    const bool is_late = row.sla_at >= 0 && row.finished_at >= row.sla_at;
+    if (is_final(row.status) && row.status != RunStatus::kCancelled && breached.contains("") != is_late)
+      return fail("run " + run_name(row.run) + (is_late ? " was late unseen" : " was not late and is said to be"));
+  }
+  if (told_count != breach_count) fail("a breach was told twice, or one that was not recorded");
 }
 
 void SimWorld::on_finished(const Item& item) {
@@ -497,6 +529,7 @@ void SimWorld::execute_local(Engine& engine, RunId run, const std::string& step,
     reports[0].kind = ReportKind::kStepSucceeded;
     reports[0].payload = value_of(run, step);
   }
+  const int64_t took_ms = clock_.draw(2 * kStepSlaMs);
   // Some workers report twice; the second must change nothing.
   const bool twice = clock_.chance(10);
   for (int i = 0; i < (twice ? 2 : 1); ++i) {
@@ -509,6 +542,9 @@ void SimWorld::execute_local(Engine& engine, RunId run, const std::string& step,
     copy[0].payload = reports[0].payload;
     copy[0].retryable = reports[0].retryable;
     copy[0].retry = reports[0].retry;
+    copy[0].took_ms = took_ms;
+    copy[0].sla_ms = kStepSlaMs;
+    copy[0].breach_flow = kTold;
     engine.dispatcher.report(std::move(copy));
   }
 }

@@ -55,6 +55,7 @@ class SimWorld {
   void check_limits();
   void heal_and_demand_progress();
   void check_final();
+  void check_agreed_times(const std::vector<RunHistory>& runs);
   void on_items(Engine& engine, std::vector<Item>& items);
   void on_finished(const Item& item);
   void advance(Engine& engine, RunId run);

@@ -172,7 +172,7 @@ bool MemoryTable::collapse(Transition& transition, CommitAnswer& answer) {
     if (taken_in.is_due) {
       enqueue(entry);
     } else {
-      park(entry, Park{taken_in.wake_at, 0, false});
+      park(entry, Park{taken_in.wake_at, static_cast<int64_t>(entry.history.messages.size()), false});
     }
   }
   answer.attached = std::make_unique<RunRow>(row);

@@ -42,6 +42,9 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   row.created_at = transition.at;
   row.priority = asked.priority;
   row.deadline_at = asked.deadline_at;
+  row.sla_at = asked.sla_at;
+  row.sla_ms = asked.sla_ms;
+  row.breach_flow = std::move(asked.breach_flow);
   row.parent = asked.parent;
   row.parent_step = std::move(asked.parent_step);
   row.version = std::move(asked.version);
@@ -277,12 +280,9 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
     add(request.run);
   } else if (!request.key.empty()) {
     if (const auto known = keys_.find({request.workflow, request.key}); known != keys_.end()) add(known->second);
-  } else if (request.is_failed) {
+  } else if (request.is_failed || request.is_breached) {
     for (auto entry = entries_.rbegin(); entry != entries_.rend() && found.size() < count_max; ++entry) {
-      const RunRow& row = entry->second.history.row;
-      const bool is_dead = row.status == RunStatus::kFailed || row.status == RunStatus::kDead;
-      const bool is_asked_for = request.workflow.empty() || row.workflow == request.workflow;
-      if (is_dead && is_asked_for && (request.before <= 0 || row.run < request.before)) add(row.run);
+      if (detail::is_looked_for(request, entry->second.history)) add(entry->first);
     }
   } else if (!request.workflow.empty()) {
     const auto runs = by_workflow_.find(request.workflow);

@@ -62,6 +62,15 @@ Status document_changed(const Document& document, int64_t version) {
               ", the store has " + std::to_string(version) + ": somebody changed it meanwhile; read it again"};
 }
 
+bool is_looked_for(const FindRequest& request, const RunHistory& run) {
+  const RunRow& row = run.row;
+  if (!request.workflow.empty() && row.workflow != request.workflow) return false;
+  if (request.before > 0 && row.run >= request.before) return false;
+  if (!request.is_breached) return row.status == RunStatus::kFailed || row.status == RunStatus::kDead;
+  return std::any_of(run.events.begin(), run.events.end(),
+                     [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
+}
+
 bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count) {
   if (collapse.kind == CollapseKind::kSingleton) return !is_final(row.status);
   const bool has_begun = row.status != RunStatus::kWaiting || row.token != 0;

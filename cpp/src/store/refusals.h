@@ -26,6 +26,9 @@ Status run_ended(const Message& message);
 Status inbox_full(const Message& message);
 Status document_changed(const Document& document, int64_t version);
 
+// Whether a page of runs that failed, or that did not keep an agreed time, holds this one.
+bool is_looked_for(const FindRequest& request, const RunHistory& run);
+
 // Whether `row`, which holds `count` starts, takes in one more.
 bool takes_in(const Collapse& collapse, const RunRow& row, int64_t count);
 // What becomes of `row`, a run that has not begun, when it takes in `asked` as its `count`th start.

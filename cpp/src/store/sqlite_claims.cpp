@@ -52,6 +52,9 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.version = name_of(ready_list_.integer(12));
     turn = ready_list_.integer(13);
     row.group = ready_list_.bytes(14);
+    row.sla_at = ready_list_.integer_or(15, -1);
+    row.sla_ms = ready_list_.integer_or(16, -1);
+    row.breach_flow = name_of(ready_list_.integer(17));
     ++count;
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);

@@ -13,12 +13,17 @@ namespace {
 
 // From kSchemaVersionFirst on, one a version. Never change one that was released.
 constexpr const char* kSteps[] = {
-    // 3 to 4: queues with limits (sqlite_lines.h), starts that join others, documents; times of attempts; long payloads,
-    // once each (sqlite_blobs.h); and who wrote the file.
+    // 3 to 4: queues with limits (sqlite_lines.h), starts that join others, documents; times of attempts, agreed times and
+    // their breaches; long payloads, once each (sqlite_blobs.h); and who wrote the file.
     R"sql(
 ALTER TABLE runs ADD COLUMN grp TEXT;
+ALTER TABLE runs ADD COLUMN sla_at INTEGER;
+ALTER TABLE runs ADD COLUMN sla_ms INTEGER;
+ALTER TABLE runs ADD COLUMN breach_flow_id INTEGER;
 ALTER TABLE events ADD COLUMN took_ms INTEGER;
 ALTER TABLE events ADD COLUMN waited_ms INTEGER;
+-- Agreed times that were not kept: few, and looked for often.
+CREATE INDEX events_breached ON events(run) WHERE kind = 7;
 
 -- A run stands in one of ready, held, waiting, leased and finished. `turn` is the run's own id, unless a fair queue
 -- puts it further back.

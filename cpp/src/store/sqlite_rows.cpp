@@ -65,6 +65,7 @@ Status SqliteRows::prepare_all() {
       {&runs_by_workflow_, sql::kRunsByWorkflow},
       {&runs_newest_, sql::kRunsNewest},
       {&runs_dead_, sql::kRunsDead},
+      {&runs_breached_, sql::kRunsBreached},
       {&collapsed_find_, sql::kCollapsedFind},
       {&collapsed_replace_, sql::kCollapsedReplace},
       {&input_update_, sql::kInputUpdate},
@@ -327,13 +328,16 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
     if (is_settled) return Status::ok();
   }
   int64_t version_id = 0;
+  int64_t breach_flow_id = 0;
   if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
+  if (!asked.breach_flow.empty()) STEPWELL_TRY(name_id(asked.breach_flow, breach_flow_id));
   Kept input;
   STEPWELL_TRY(blobs_->keep(asked.input, input));
   run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0},
-                   TextOrNull{asked.group});
+                   TextOrNull{asked.group}, IntegerOrNull{asked.sla_at, -1}, IntegerOrNull{asked.sla_ms, -1},
+                   IntegerOrNull{breach_flow_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
     STEPWELL_TRY(append_events(transition.run, 0, asked.events, 0));
@@ -430,10 +434,11 @@ Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& fou
   if (!request.key.empty()) {
     if (!is_known) return Status::ok();
     list = &key_find_.bind(workflow->second, Text{request.key});
-  } else if (request.is_failed) {
+  } else if (request.is_failed || request.is_breached) {
     if (!request.workflow.empty() && !is_known) return Status::ok();
     const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
-    list = &runs_dead_.bind(is_known ? workflow->second : 0, before, std::max<int64_t>(request.count_max, 0));
+    SqliteStatement& wanted = request.is_breached ? runs_breached_ : runs_dead_;
+    list = &wanted.bind(is_known ? workflow->second : 0, before, std::max<int64_t>(request.count_max, 0));
   } else if (!request.workflow.empty()) {
     if (!is_known) return Status::ok();
     list = &runs_by_workflow_.bind(workflow->second, std::max<int64_t>(request.count_max, 0));
@@ -483,6 +488,9 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.wake_at = row_by_run_.integer_or(16, -1);
   row.group = row_by_run_.bytes(17);
   is_row_held_ = row_by_run_.integer(18) != 0;
+  row.sla_at = row_by_run_.integer_or(19, -1);
+  row.sla_ms = row_by_run_.integer_or(20, -1);
+  row.breach_flow = name_of(row_by_run_.integer(21));
   row_by_run_.reset();
   return Status::ok();
 }

@@ -113,7 +113,7 @@ class SqliteRows {
   SqliteStatement message_insert_, message_key_insert_, message_list_, message_one_count_;
   SqliteStatement message_delete_, messages_delete_;
   SqliteStatement lease_insert_, lease_delete_, finished_insert_;
-  SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_;
+  SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_, runs_breached_;
   SqliteStatement collapsed_find_, collapsed_replace_, input_update_, waiting_put_off_;
   SqliteStatement document_replace_, document_delete_, document_version_, document_list_;
 };

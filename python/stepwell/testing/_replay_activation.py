@@ -14,7 +14,7 @@ from stepwell._workflow import current_activation, current_scope
 if TYPE_CHECKING:
     from stepwell._workflow import Step, Workflow
 
-Event = tuple[int, int, str, bytes, int]
+Event = tuple[int, int, str, bytes, int, int, int]
 
 
 class ReplayActivation(Activation):

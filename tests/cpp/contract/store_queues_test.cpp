@@ -1,4 +1,5 @@
-// What every store must do with queues that have limits, with starts that become one run, and with documents.
+// What every store must do with queues that have limits, with starts that become one run, with documents, and with
+// agreed times.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -292,6 +293,46 @@ TEST_P(StoreQueues, DocumentsChangeOnlyFromTheVersionThatWasRead) {
   create(keeping("b", 2, ""));
   EXPECT_TRUE(asks_->documents("plan", "b").empty());
   EXPECT_TRUE(asks_->documents("other").empty());
+}
+
+TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
+  for (RunId run = 1; run <= 5; ++run) {
+    Transition made = creation(run);
+    if (run == 4) made.create->workflow = "other";
+    made.create->sla_at = run == 1 ? -1 : 40'000 + run;
+    made.create->sla_ms = run == 1 ? -1 : 40;
+    if (run == 3) made.create->breach_flow = "told";
+    create(std::move(made));
+  }
+  const std::vector<RunHistory> claimed = asks_->claim(5);
+  ASSERT_EQ(claimed.size(), 5U);
+  EXPECT_EQ(claimed[0].row.sla_at, -1);
+  EXPECT_EQ(claimed[2].row.sla_at, 40'003);
+  EXPECT_EQ(claimed[2].row.sla_ms, 40);
+  EXPECT_EQ(claimed[2].row.breach_flow, "told");
+  const Event breach = step_event("", "{}", EventKind::kSlaBreached);
+  const Event of_step = step_event("a", "{}", EventKind::kSlaBreached);
+  create(recording(2, 1, 0, {breach}));
+  create(recording(3, 1, 0, {step_event("a", "1"), of_step, breach}));
+  create(recording(4, 1, 0, {of_step}));
+  create(recording(5, 1, 0, {step_event("a", "1")}));
+  const auto found = [&](const std::string& workflow, RunId before, int64_t count_max) {
+    FindRequest request;
+    request.workflow = workflow;
+    request.is_breached = true;
+    request.before = before;
+    request.count_max = count_max;
+    std::vector<RunId> runs;
+    const std::vector<RunHistory> histories = asks_->find(request).value();
+    for (const RunHistory& history : histories) runs.push_back(history.row.run);
+    return runs;
+  };
+  EXPECT_EQ(found("", 0, 2), (std::vector<RunId>{4, 3}));
+  EXPECT_EQ(found("", 3, 2), (std::vector<RunId>{2}));
+  EXPECT_EQ(found("triage", 0, 9), (std::vector<RunId>{3, 2}));
+  EXPECT_EQ(asks_->load(3).value().row.breach_flow, "told");
+  EXPECT_EQ(asks_->load(3).value().row.sla_at, 40'003);
+  EXPECT_EQ(asks_->load(3).value().row.sla_ms, 40);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreQueues, ::testing::ValuesIn(store_cases()),

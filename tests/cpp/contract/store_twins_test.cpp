@@ -60,6 +60,8 @@ class TwinStores {
       if (pick(2) == 0) request.workflow = "triage";
       if (pick(3) == 0) request.key = "k" + std::to_string(pick(5));
       request.count_max = pick(6);
+      request.is_breached = pick(4) == 0;
+      request.before = pick(60);
       request.with_events = pick(2) == 0;
       compare([&](StoreAsks& asks) {
         const QueueView view = asks.look().value();
@@ -92,6 +94,8 @@ class TwinStores {
       created.create->fingerprint = static_cast<uint64_t>(created.create->input.size());
       created.create->claimed_by = pick(5) == 0 ? 1 : 0;
       created.create->priority = pick(3) - 1;
+      if (pick(4) == 0) created.create->sla_at = 900'000'000 + (created.create->sla_ms = pick(50));
+      if (pick(4) == 0) created.create->breach_flow = "told";
       if (pick(5) == 0) created.create->wake_at = 900'000'000 + pick(50);
       if (pick(2) == 0) created.create->group = "g" + std::to_string(pick(3));
       if (created.create->key.empty() && pick(4) == 0) collapse(*created.create);
@@ -112,7 +116,10 @@ class TwinStores {
     }
     const LeaseToken token = pick(6) == 0 ? pick(3) : known_[run];
     Transition drawn = recording(run, token, pick(4), {});
-    for (int i = pick(3); i > 0; --i) drawn.events.push_back(step_event("s" + std::to_string(i), "v"));
+    for (int i = pick(3); i > 0; --i) {
+      const EventKind kind = pick(6) == 0 ? EventKind::kSlaBreached : EventKind::kStepSucceeded;
+      drawn.events.push_back(step_event("s" + std::to_string(i), "v", kind));
+    }
     if (pick(4) == 0)
       drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
     drawn.release = pick(6) == 0;
@@ -147,12 +154,13 @@ class TwinStores {
 
   static std::string show_row(const RunRow& row, bool with_input) {
     std::string text = run_name(row.run);
-    for (const int64_t number :
-         {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims), row.event_count,
-          row.created_at, row.finished_at, row.wake_at, static_cast<int64_t>(row.priority), row.parent}) {
+    for (const int64_t number : {static_cast<int64_t>(row.status), row.token, static_cast<int64_t>(row.claims),
+                                 row.event_count, row.created_at, row.finished_at, row.wake_at,
+                                 static_cast<int64_t>(row.priority), row.parent, row.sla_at, row.sla_ms}) {
       text += " " + std::to_string(number);
     }
-    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.group + " " + row.result;
+    text += " " + row.workflow + " " + row.queue + " " + row.key + " " + row.group + " " + row.breach_flow + " " +
+            row.result;
     return text + (with_input ? " " + row.input : "") + "\n";
   }
   static std::string show(const RunHistory& history) {

@@ -63,7 +63,7 @@ uint64_t digest_of(const RunHistory& history) {
   digest.add(row.run).add(static_cast<int64_t>(status)).add(row.token).add(row.claims).add(row.event_count);
   digest.add(row.workflow).add(row.queue).add(row.key).add(row.input).add(row.result);
   digest.add(row.created_at).add(row.finished_at).add(row.priority).add(row.wake_at).add(row.deadline_at);
-  digest.add(row.parent).add(row.parent_step).add(row.version);
+  digest.add(row.parent).add(row.parent_step).add(row.version).add(row.sla_at).add(row.sla_ms).add(row.breach_flow);
   for (const Event& event : history.events) {
     digest.add(static_cast<int64_t>(event.kind)).add(event.attempt).add(event.step).add(event.at).add(event.payload);
   }
@@ -212,6 +212,8 @@ class SeededWork::Drawing {
     if (pick(3) == 0) asked.key = "key " + std::to_string(made.run);
     if (pick(5) == 0) asked.version = "v" + std::to_string(pick(3));
     if (pick(8) == 0) asked.deadline_at = kNow + 5'000;
+    if (pick(8) == 0) asked.sla_at = kNow + (asked.sla_ms = 4'000);
+    if (asked.sla_at >= 0 && pick(2) == 0) asked.breach_flow = "told";
     if (pick(6) == 0) {
       asked.wake_at = kNow + pick(100);
     } else if (pick(2) == 0) {
