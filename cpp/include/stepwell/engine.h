@@ -146,6 +146,7 @@ class RunMachine {
   void take_pause(Decision& decision);
   Decision& lay_aside(Decision& decision, WallMs wake_at, bool is_paused);
   [[nodiscard]] Decision timed_out(Input& input);
+  void wake_at_deadline(Decision& decision) const;
   void record(Decision& decision, EventKind kind, const Input& input);
   [[nodiscard]] Status refuse(const Input& input, const std::string& why) const;
 

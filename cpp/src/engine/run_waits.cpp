@@ -33,12 +33,14 @@ Decision RunMachine::on_taken_up(Input& input) {
   take_orders(decision);
   if (decision.end) return decision;
   if (pause_id_ != 0) return lay_aside(decision, -1, true);
-  if (deadline_at_ >= 0) {
-    Command& wake = decision.commands.emplace_back();
-    wake.kind = CommandKind::kWakeAt;
-    wake.due_at = deadline_at_;
-  }
+  if (deadline_at_ >= 0) wake_at_deadline(decision);
   return decision;
+}
+
+void RunMachine::wake_at_deadline(Decision& decision) const {
+  Command& wake = decision.commands.emplace_back();
+  wake.kind = CommandKind::kWakeAt;
+  wake.due_at = deadline_at_;
 }
 
 Decision RunMachine::timed_out(Input& input) {
@@ -201,7 +203,9 @@ Decision RunMachine::on_message(Input& input) {
 Decision RunMachine::on_time(Input& input) {
   if (input.step.empty()) {
     if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
-    return {};
+    Decision early;  // timers count on another clock than deadlines, and the wall clock may have been set back
+    if (deadline_at_ >= 0) wake_at_deadline(early);
+    return early;
   }
   Decision decision;
   const auto found = steps_.find(input.step);
