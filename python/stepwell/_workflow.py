@@ -50,7 +50,7 @@ def _hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
 
 def _name_of(fn: Callable[..., Any], name: str | None, what: str) -> str:
     """Return the name to record under. `/` and `#` stand between scope, name and occurrence and cannot be part of it."""
-    chosen = fn.__name__ if name is None else name
+    chosen = getattr(fn, "__name__", None) if name is None else name
     if (
         not isinstance(chosen, str)
         or not 0 < len(chosen) <= _NAME_CHARS_MAX
@@ -70,7 +70,7 @@ def check_names(known: Workflow[..., Any] | None, flow: Workflow[..., Any]) -> N
     """Raise ConflictError SW-E2043 if `known` has the name of `flow` and is other code; a cell run again is the same code."""
     if known is None or known is flow:
         return
-    places = [f"{each.fn.__module__}.{each.fn.__qualname__}" for each in (known, flow)]
+    places = [f"{each.fn.__module__}.{getattr(each.fn, '__qualname__', each.name)}" for each in (known, flow)]
     if places[0] != places[1]:
         raise ConflictError(
             "SW-E2043",

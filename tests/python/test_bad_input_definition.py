@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 from pathlib import Path
@@ -179,6 +180,10 @@ def test_56_an_empty_workflow(engine: sw.Engine) -> None:
 
     assert engine.start(empty).result(20) is None
     assert engine.start(empty_too).result(20) is None
+    nameless = functools.partial(make.fn, "x")
+    with pytest.raises(sw.InputError, match="SW-E2041"):
+        sw.workflow(nameless)
+    assert engine.start(sw.workflow(name="named")(functools.partial(make.fn, "x"))).result(20) == "x"
     with pytest.raises(sw.InputError, match="SW-E2003"):
 
         @sw.workflow
