@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell._cron import Cron, iso
 from stepwell._errors import ConflictError, failure_of
 from stepwell._starts import fingerprint_of, now_ms, sla_until
-from stepwell._types import Retry
+from stepwell._types import Retry, run_name
 from stepwell._workflow import Step, Workflow, current_step
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def _exact(at: int) -> str:
     return f"{iso(at)[:-1]}.{at % 1000:03}Z"
 
 
-def fire_start(name: str, generation: str, at: int) -> NewRun:
+def fire_start(name: str, generation: str, at: int, *, key: str | None = None) -> NewRun:
     """Return the start of the "stepwell.schedule" run that waits for the fire at `at`."""
     payload = json.dumps({"name": name, "generation": generation, "at": at}).encode()
-    return _start(FIRING, FIRING, f"{name}@{generation}@{iso(at)}", payload, 0, at, -1, "")
+    return _start(FIRING, FIRING, key or f"{name}@{generation}@{iso(at)}", payload, 0, at, -1, "")
 
 
 def start_all(core: Any, requests: Iterable[NewRun]) -> list[tuple[Any, ...]]:
@@ -86,6 +86,18 @@ def start_heads(core: Any, schedules: Iterable[tuple[str, Body]]) -> None:
             if not body["paused"] and body["first_at"] is not None
         ],
     )
+
+
+def take_up(core: Any) -> None:
+    """See that every schedule of the store goes on: what a crash left out, and the fires that had been given up."""
+    schedules = {name: body for name, _, body in read(core)}
+    start_heads(core, schedules.items())
+    again: list[NewRun] = []
+    for row in core.find(workflow=FIRING, is_failed=True, count_max=_START_COUNT_MAX):
+        order = json.loads(row[6])
+        if schedules.get(order["name"], {}).get("generation") == order["generation"]:
+            again.append(fire_start(**order, key=f"{run_name(row[0])} again"))
+    start_all(core, again)
 
 
 def read(core: Any, name: str = "") -> list[tuple[str, int, Body]]:

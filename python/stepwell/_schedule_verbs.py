@@ -71,9 +71,9 @@ class ScheduleVerbs:
             return
         self._has_looked = True
         if self._core.documents("schedule", ""):
-            from stepwell._schedule_runs import read, start_heads
+            from stepwell._schedule_runs import take_up
 
-            start_heads(self._core, [(name, body) for name, _, body in read(self._core)])
+            take_up(self._core)
             self._fire_schedules()
 
     def _fire_schedules(self) -> None:

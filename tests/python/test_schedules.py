@@ -130,6 +130,24 @@ def test_fires_of_an_unknown_workflow_are_kept_for_it(tmp_path: Path) -> None:
     assert len(set(made)) == 5
 
 
+def test_a_fire_that_was_given_up_is_made_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    cron, last = hourly()
+    with sw.Engine(tmp_path / "s.db") as engine:
+        leave_behind(engine, "s", cron, last, missed="all", tz="Zone/Of/Another/Machine")
+        engine.serve(ticks)
+        until(lambda: engine.dead_letters().groups() != [])
+        (letter,) = engine.dead_letters()
+        assert (letter.workflow, letter.error["code"]) == ("stepwell.schedule", "SW-E1031")
+        _, version, _, body = engine._core.documents("schedule", "s")[0]
+        mended = json.loads(body) | {"tz": "UTC"}
+        engine._core.keep("schedule", "s", version, json.dumps(mended).encode())
+    for _ in range(2):  # the second time there is nothing to do
+        with sw.Engine(tmp_path / "s.db", workflows=[ticks]) as engine:
+            until(lambda: len(made) == 1)
+            until(lambda engine=engine: engine._core.look("stepwell.schedule")[1:] == (0, 0, 0))
+            assert len(engine._core.find(workflow="ticks", count_max=9)) == 1
+
+
 # -- missed fires ------------------------------------------------------------------------------------------------------
 
 

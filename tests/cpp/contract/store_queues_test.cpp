@@ -324,6 +324,7 @@ TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
     request.count_max = count_max;
     std::vector<RunId> runs;
     const std::vector<RunHistory> histories = asks_->find(request).value();
+    runs.reserve(histories.size());
     for (const RunHistory& history : histories) runs.push_back(history.row.run);
     return runs;
   };
