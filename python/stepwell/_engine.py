@@ -114,7 +114,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
             self._served[name] = concurrency
         self._core.serve(name, concurrency, self._worker.channel_of(flow))
         self._serve_approvals(flow)
-        for other in reached(flow):
+        for other in () if flow.name.startswith("stepwell.") else reached(flow):  # ours say themselves what they need
             self._need(other)
         if flow.on_breach is not None:
             self._need(flow.on_breach)

@@ -37,7 +37,7 @@ struct RuntimeOptions {
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
   int32_t connections_per_host_max = 8192;
-  std::optional<TestWorld> test_world;  // for users' tests only
+  std::optional<TestWorld> test_world;               // for users' tests only
   std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted
 };
 

@@ -132,7 +132,8 @@ class RuntimeDoor final : public Runtime {
             channels_.put(items);
           },
           dispatcher);
-      if (options_.retention) pruner_ = std::make_unique<detail::Pruner>(dispatcher_loop(), *store_, options_.retention);
+      if (options_.retention)
+        pruner_ = std::make_unique<detail::Pruner>(dispatcher_loop(), *store_, options_.retention);
       loop_->run();
     });
     return Status::ok();
@@ -252,9 +253,8 @@ class RuntimeDoor final : public Runtime {
   }
 
   Result<BackupProgress> backup(BackupSlice slice) override {
-    return ask<BackupProgress>([this, slice = std::move(slice)](auto send) mutable {
-      store_->backup(std::move(slice), std::move(send));
-    });
+    return ask<BackupProgress>(
+        [this, slice = std::move(slice)](auto send) mutable { store_->backup(std::move(slice), std::move(send)); });
   }
 
   Status tell(Message message) override {

@@ -13,7 +13,8 @@ namespace {
 
 // From kSchemaVersionFirst on, one a version. Never change one that was released.
 constexpr const char* kSteps[] = {
-    // 3 to 4: queues with limits (sqlite_lines.h), starts that join others, documents; times of attempts, agreed times and
+    // 3 to 4: queues with limits (sqlite_lines.h), starts that join others, documents; times of attempts, agreed times
+    // and
     // their breaches; long payloads, once each (sqlite_blobs.h); and who wrote the file.
     R"sql(
 ALTER TABLE runs ADD COLUMN grp TEXT;

@@ -1,8 +1,8 @@
 // How a file of an older schema becomes one of this schema, and how a new file is made: as the oldest schema, by the
 // same steps. So both kinds are the same file.
 //
-// To change the schema: add a step here and raise kSchemaVersion; kSchema in sql_schema.h stays what released versions wrote.
-// A step is one transaction that ends with its version, so a process that dies in it has not begun it.
+// To change the schema: add a step here and raise kSchemaVersion; kSchema in sql_schema.h stays what released versions
+// wrote. A step is one transaction that ends with its version, so a process that dies in it has not begun it.
 #pragma once
 
 #include <cstdint>

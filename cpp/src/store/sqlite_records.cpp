@@ -149,8 +149,8 @@ Status SqliteRows::write_record(const RunRecord& record) {
   STEPWELL_TRY(blobs_->keep(row.input, input));
   run_insert_.bind(row.run, workflow_id, queue_id, TextOrNull{row.key}, row.created_at, input,
                    IntegerOrNull{row.priority, 0}, IntegerOrNull{row.deadline_at, -1}, IntegerOrNull{row.parent, 0},
-                   TextOrNull{row.parent_step}, IntegerOrNull{version_id, 0}, TextOrNull{row.group}, IntegerOrNull{row.sla_at, -1}, IntegerOrNull{row.sla_ms, -1},
-                   IntegerOrNull{breach_flow_id, 0});
+                   TextOrNull{row.parent_step}, IntegerOrNull{version_id, 0}, TextOrNull{row.group},
+                   IntegerOrNull{row.sla_at, -1}, IntegerOrNull{row.sla_ms, -1}, IntegerOrNull{breach_flow_id, 0});
   STEPWELL_TRY(finish(run_insert_, "import a run into"));
   if (record.is_trimmed) STEPWELL_TRY(finish_upkeep(sql::kInputDrop, row.run));
   STEPWELL_TRY(append_events(row.run, 0, record.history.events, 0));
