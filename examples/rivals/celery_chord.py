@@ -11,32 +11,30 @@ import stepwell as sw
 TASKS = 40
 
 
-async def done(unit: str) -> None:
+async def done(unit: str, value: int) -> int:
     """Stand for the work; `done.txt` is what the world sees of it."""
     await asyncio.sleep(0.05)
     with Path("done.txt").open("a") as file:
         file.write(unit + "\n")
+    return value
 
 
 @sw.step
 async def add(x: int, y: int) -> int:
     """Add two numbers."""
-    await done(f"add {x} {y}")
-    return x + y
+    return await done(f"add {x} {y}", x + y)
 
 
 @sw.step
 async def mul(x: int, y: int) -> int:
     """Multiply two numbers."""
-    await done(f"mul {x} {y}")
-    return x * y
+    return await done(f"mul {x} {y}", x * y)
 
 
 @sw.step
 async def tsum(numbers: list[int]) -> int:
     """Sum numbers."""
-    await done("tsum")
-    return sum(numbers)
+    return await done("tsum", sum(numbers))
 
 
 @sw.workflow

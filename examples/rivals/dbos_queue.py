@@ -1,4 +1,4 @@
-"""DBOS's queue tutorial in Stepwell: a workflow puts tasks into a queue that runs four at once, and gathers the results.
+"""DBOS's queue and schedule tutorials in Stepwell: a workflow fans tasks out to a queue that runs four at once; also nightly.
 
 DBOS's own program: theirs/dbos_queue.py. Kill either, run it again, and it goes on.
 """
@@ -36,6 +36,7 @@ def main() -> None:
     """Start, or find the run that was started before; wait."""
     with sw.Engine("queue.db") as engine:
         engine.queue(process_task, concurrency=4)
+        engine.apply_schedules([sw.Schedule("nightly", process_tasks, "0 3 * * *", value=TASKS)])
         print("result", engine.start(process_tasks, TASKS, key="monday").result(timeout=60))
 
 

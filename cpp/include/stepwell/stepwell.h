@@ -5,7 +5,10 @@
 //   history.h   Event, RunRow                      what is recorded
 //   engine.h    RunMachine                         every decision about one run, pure
 //   loop.h      Loop, Poller                       one thread and its clock
+//   queue.h     QueueLimits, Collapse, Document    what stands beside runs
+//   retention.h RetentionPolicy                    what is let go of
 //   store.h     Store, Transition                  where it is kept
+//   store_file.h StoreFile                         its upkeep, while no engine has it
 //   http.h      HttpTransport                      one request, one outcome
 //   call.h      CallSpec, JudgeRule                a request that a run waits for
 //   test_world.h  TestWorld, TestView              a movable clock and a failing store, for users' tests
@@ -18,8 +21,11 @@
 #include "stepwell/history.h"
 #include "stepwell/http.h"
 #include "stepwell/loop.h"
+#include "stepwell/queue.h"
+#include "stepwell/retention.h"
 #include "stepwell/runtime.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
+#include "stepwell/store_file.h"
 #include "stepwell/test_world.h"
 #include "stepwell/types.h"

@@ -1,7 +1,9 @@
-"""DBOS's queue tutorial as a program that can be started again. It needs `dbos`; the database is its default, SQLite."""
+"""DBOS's queue and schedule tutorials as a program that can be started again. It needs `dbos`; the database is its default, SQLite."""
 
 import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
@@ -28,9 +30,17 @@ def process_tasks(count: int) -> int:
     return sum(handle.get_result() for handle in handles)
 
 
+@DBOS.workflow()
+def nightly(_scheduled_at: datetime, count: Any) -> None:
+    process_tasks(count)
+
+
 def main() -> None:
     DBOS.launch()
     DBOS.register_queue("tasks", worker_concurrency=4)
+    DBOS.apply_schedules(
+        [{"schedule_name": "nightly", "workflow_fn": nightly, "schedule": "0 3 * * *", "context": TASKS}]
+    )
     with SetWorkflowID("monday"):
         handle = DBOS.start_workflow(process_tasks, TASKS)
     print("result", handle.get_result())
