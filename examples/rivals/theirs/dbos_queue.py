@@ -1,4 +1,4 @@
-"""DBOS's queue and schedule tutorials as a program that can be started again. It needs `dbos`; the database is its default, SQLite."""
+"""DBOS's queue and schedule tutorials as a program that can be started again. It needs `dbos`; its database is SQLite."""
 
 import time
 from datetime import datetime
