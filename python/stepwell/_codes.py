@@ -297,6 +297,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "A workflow has started itself as a child a hundred times, each waiting for the next.",
         "Let the recursion end; for work without end, send the next run instead of waiting for it.",
     ),
+    "SW-E2045": (
+        "history too long",
+        "One run may record 500,000 events: steps, attempts that failed, waits.",
+        "Divide the work into child runs, or let each run send the next one.",
+    ),
     "SW-E2101": (
         "no API key",
         "The provider wants a key and none was found.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -90,6 +91,22 @@ class Run(Generic[R]):
     def resume(self) -> None:
         """Let a paused run go on."""
         self._tell("resume", b"", "")
+
+    async def asignal(self, name: str, value: Any = None, *, key: str = "") -> None:
+        """Send a signal without blocking the caller's event loop."""
+        await asyncio.to_thread(self.signal, name, value, key=key)
+
+    async def apause(self) -> None:
+        """Hold the run without blocking the caller's event loop."""
+        await asyncio.to_thread(self.pause)
+
+    async def aresume(self) -> None:
+        """Let a paused run go on without blocking the caller's event loop."""
+        await asyncio.to_thread(self.resume)
+
+    async def acancel(self) -> None:
+        """End the run as cancelled without blocking the caller's event loop."""
+        await asyncio.to_thread(self.cancel)
 
     def _tell(self, topic: str, payload: bytes, key: str) -> None:
         self._engine._core.tell(self._run, topic, payload, key)  # noqa: SLF001

@@ -128,6 +128,21 @@ def test_signals_are_taken_in_order_each_once_and_a_known_key_is_dropped(engine:
         run.signal("n", 4)
 
 
+def test_orders_have_twins_for_event_loops(engine: sw.Engine) -> None:
+    async def give_orders() -> None:
+        run = await engine.astart(asks, "1h")
+        await run.apause()
+        await run.aresume()
+        await run.asignal("answer", {"from": "a loop"})
+        assert await run == {"from": "a loop"}
+        other = await engine.astart(asks, "1h")
+        await other.acancel()
+        with pytest.raises(sw.RunCancelled):
+            await other
+
+    asyncio.run(give_orders())
+
+
 def test_signal_without_default_raises_when_nobody_answers(engine: sw.Engine) -> None:
     @sw.workflow
     async def insists() -> str:

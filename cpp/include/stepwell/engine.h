@@ -150,6 +150,7 @@ class RunMachine {
   Decision& lay_aside(Decision& decision, WallMs wake_at, bool is_paused);
   void wake_at_own_time(Decision& decision) const;
   [[nodiscard]] Decision timed_out(Input& input);
+  [[nodiscard]] Decision give_up(Input& input, ErrorCode why, const std::string& message);
   void record(Decision& decision, EventKind kind, const Input& input);
   // Record a breach, once, if there is one (run_sla.cpp).
   void judge_run_sla(Decision& decision, WallMs at);

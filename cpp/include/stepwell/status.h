@@ -68,6 +68,7 @@ inline constexpr ErrorCode kHttpBody = 1308;    // a body that is not what was a
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 inline constexpr ErrorCode kSignalTimeout = 2006;
+inline constexpr ErrorCode kRunTooLong = 2045;
 }  // namespace code
 
 class [[nodiscard]] Status {

@@ -119,6 +119,10 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
     default:
       break;
   }
+  if (next_seq_ >= Limits().steps_per_run_max) {
+    return give_up(input, code::kRunTooLong,
+                   "its history holds " + std::to_string(next_seq_) + " events, the most there may be");
+  }
   StepState& step = steps_[input.step];
   if (step.first_at_ms < 0) step.first_at_ms = now_ms;
   Decision decision;

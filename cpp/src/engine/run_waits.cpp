@@ -52,8 +52,13 @@ void RunMachine::wake_at_own_time(Decision& decision) const {
 }
 
 Decision RunMachine::timed_out(Input& input) {
+  return give_up(input, code::kRunTimeout, "the run did not end by its deadline");
+}
+
+// Ends the run, whatever its worker is doing.
+Decision RunMachine::give_up(Input& input, ErrorCode why, const std::string& message) {
   input.kind = InputKind::kRunFailed;
-  input.payload = detail::error_payload(code::kRunTimeout, "the run did not end by its deadline", 0, false);
+  input.payload = detail::error_payload(why, message, 0, false);
   Decision decision = on_end(input);
   decision.commands.insert(decision.commands.begin(), Command{});
   decision.commands.front().kind = CommandKind::kStopWorker;

@@ -1,6 +1,7 @@
 // One accepted call on its way: made on the loop thread, run on the store thread, completed on the loop thread.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -28,6 +29,8 @@ class SqliteCall {
     drop();
   }
 
+  // Work in hand: what was leased must be written however long the line is, and its amount is bounded by the leases.
+  [[nodiscard]] virtual bool is_in_hand() const { return false; }
   // One transition: what somebody who waits for each of his writes brings.
   [[nodiscard]] virtual bool is_single() const { return false; }
   virtual Status run(SqliteRows& rows) STEPWELL_ON(store_thread) = 0;
@@ -52,6 +55,10 @@ class CommitCall final : public SqliteCall {
       : SqliteCall(true), count_(transitions.size()), transitions_(std::move(transitions)), done_(std::move(done)) {}
 
   [[nodiscard]] bool is_single() const override { return count_ == 1; }
+  [[nodiscard]] bool is_in_hand() const override {
+    return std::any_of(transitions_.begin(), transitions_.end(),
+                       [](const Transition& each) { return !each.create && !each.message && !each.document; });
+  }
 
   Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) {
     answers_.resize(count_);

@@ -235,7 +235,7 @@ class SqliteStore final : public Store {
     }
     // A refusal, too, waits its turn, since answers come in the order of the calls; it has dropped its load.
     const auto waiting_max = static_cast<size_t>(options_.waiting_count_max);
-    if (mailbox_->count() >= waiting_max) call->refuse(detail::store_busy(waiting_max));
+    if (mailbox_->count() >= waiting_max && !call->is_in_hand()) call->refuse(detail::store_busy(waiting_max));
     mailbox_->put(std::move(call), true);
   }
 

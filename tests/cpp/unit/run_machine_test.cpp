@@ -134,5 +134,23 @@ TEST(RunMachine, TheSameSeedDrawsTheSameDelays) {
   }
 }
 
+// A loop of steps without end filled the disk.
+TEST(RunMachine, AHistoryHasALength) {
+  RunHistory history;
+  history.row.run = 7;
+  history.row.status = RunStatus::kRunning;
+  history.row.event_count = Limits().steps_per_run_max - 1;
+  RunMachine machine(history, 1);
+  Input done;
+  done.step = "one";
+  EXPECT_EQ(machine.decide(done, 0).events.size(), 1U);
+  done.step = "one more";
+  const Decision decision = machine.decide(done, 0);
+  ASSERT_TRUE(decision.end);
+  EXPECT_EQ(decision.end->status, RunStatus::kFailed);
+  EXPECT_NE(decision.end->payload.find("SW-E2045"), std::string::npos);
+  EXPECT_EQ(decision.commands.front().kind, CommandKind::kStopWorker);
+}
+
 }  // namespace
 }  // namespace stepwell

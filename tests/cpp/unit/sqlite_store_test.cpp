@@ -456,6 +456,27 @@ TEST_F(SqliteStoreTest, FullMailboxAnswersBusyInTurn) {
   EXPECT_EQ(asks().depth().value(), 200 - busy);
 }
 
+// A leased run whose step was answered Busy was dropped by its engine, and its lease stayed until the file was opened anew.
+TEST_F(SqliteStoreTest, WorkInHandIsNeverRefusedForWantOfRoom) {
+  options_.waiting_count_max = 4;
+  options_.commit_batch_max = 1;
+  ASSERT_TRUE(open().is_ok());
+  Transition leased = creation(1);
+  leased.create->claimed_by = 7;
+  ASSERT_TRUE(asks().commit_one(std::move(leased)).status.is_ok());
+  int answered = 0;
+  int busy = 0;
+  for (int64_t seq = 0; seq < 100; ++seq) {
+    store_->commit(batch(recording(1, 1, seq, {step_event("s" + std::to_string(seq), "v")})), [&](const auto& answers) {
+      ++answered;
+      busy += answers[0].status.is_ok() ? 0 : 1;
+    });
+  }
+  loop_.run_until([&] { return answered == 100; });
+  EXPECT_EQ(busy, 0);
+  EXPECT_EQ(asks().load(1).value().row.event_count, 100);
+}
+
 TEST_F(SqliteStoreTest, WalStaysBoundedUnderLoad) {
   options_.wal_bytes_max = 1 << 20;
   options_.wal_bytes_initial = 0;
