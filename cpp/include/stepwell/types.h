@@ -52,11 +52,11 @@ struct RetryPolicy {
 
 // Bounds that hold everywhere; crossing one is a coded error and loses nothing.
 struct Limits {
-  int64_t payload_bytes_max = 32 << 20;  // one input, result or step value
-  int64_t key_bytes_max = 255;           // idempotency keys: 1 to 255 bytes
-  int64_t inbox_count_max = 1 << 17;     // messages waiting for the loop thread
-  int64_t outbox_count_max = 1 << 17;    // tasks and answers waiting for Python
-  int64_t steps_per_run_max = 500'000;   // events of one history; a run that would need more fails
+  int64_t payload_bytes_max = 32 << 20;   // one input, result or step value
+  int64_t key_bytes_max = 255;            // idempotency keys: 1 to 255 bytes
+  int64_t inbox_count_max = 1 << 17;      // messages waiting for the loop thread
+  int64_t outbox_count_max = 1 << 17;     // tasks and answers waiting for Python
+  int64_t steps_per_run_max = 500'000;    // events of one history; a run that would need more fails
   int64_t messages_per_run_max = 10'000;  // sent to a run and not yet taken by it
   int32_t crashes_max = 10;               // a run that was claimed this often without finishing is dead-lettered
 };

@@ -456,7 +456,8 @@ TEST_F(SqliteStoreTest, FullMailboxAnswersBusyInTurn) {
   EXPECT_EQ(asks().depth().value(), 200 - busy);
 }
 
-// A leased run whose step was answered Busy was dropped by its engine, and its lease stayed until the file was opened anew.
+// A leased run whose step was answered Busy was dropped by its engine, and its lease stayed until the file was opened
+// anew.
 TEST_F(SqliteStoreTest, WorkInHandIsNeverRefusedForWantOfRoom) {
   options_.waiting_count_max = 4;
   options_.commit_batch_max = 1;
