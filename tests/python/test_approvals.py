@@ -6,24 +6,13 @@ import asyncio
 import hashlib
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pytest
 from approval_flows import Amount, Queue, Triage, asks, both, only, page_on_call, what
 from flows import comes_to, made, until
 
 import stepwell as sw
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

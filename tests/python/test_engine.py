@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 QUICK = sw.Retry(max_attempts=5, base="1ms", cap="2ms")
 
 
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
-
-
 @sw.step
 async def add(x: int) -> int:
     return x + 1

@@ -16,15 +16,7 @@ import stepwell as sw
 from stepwell.__main__ import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

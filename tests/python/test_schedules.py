@@ -13,7 +13,6 @@ from flows import made, make, until
 import stepwell as sw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 EVERY_SECOND = "* * * * * *"
@@ -31,13 +30,6 @@ async def ticks(tick: sw.Tick) -> str:
 async def writes(value: Any) -> Any:
     await make(json.dumps(value))
     return value
-
-
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

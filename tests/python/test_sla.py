@@ -12,7 +12,6 @@ from flows import comes_to, until
 import stepwell as sw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 told: list[sw.Breach] = []
@@ -27,13 +26,6 @@ async def hears(breach: sw.Breach) -> str:
 @sw.workflow
 def hears_plain(breach: dict[str, Any]) -> None:
     told.append(sw.Breach(**breach))
-
-
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,7 @@ from flows import asks, comes_to, doubles, made, make, make_plain, until
 import stepwell as sw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(params=["memory", "file"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sw.Engine]:
-    """An open engine on each store."""
-    with sw.Engine(None if request.param == "memory" else tmp_path / "s.db") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)
