@@ -172,6 +172,8 @@ def test_140_paths_that_cannot_be_a_store(what: str, tmp_path: Path, monkeypatch
     with pytest.raises(sw.WorkflowError, match=r"SW-E(1013|1102|1104)"):
         sw.Engine(BAD_PATHS[what])  # type: ignore[arg-type]
     assert (tmp_path / "file").read_text() == "text"
+    assert Path("/dev/null").is_char_device()
+    assert not list(Path("/dev").glob("null.*")), "a lock, or the mark of a disk error"
     assert {each.name for each in tmp_path.iterdir()} <= {"dangling", "file", "dangling.lock"}
 
 

@@ -60,6 +60,9 @@ Result<std::unique_ptr<SqliteFile>> SqliteFile::lock(const SqliteOptions& option
       std::filesystem::weakly_canonical(std::filesystem::absolute(options.path, failed), failed).string();
   if (failed) return refuse_open(options.path, failed.message());
   if (std::filesystem::is_directory(path, failed)) return refuse_open(path, "it is a directory");
+  // A rescue renames what is there: a device or a pipe must never come that far.
+  if (std::filesystem::exists(path, failed) && !std::filesystem::is_regular_file(path, failed))
+    return refuse_open(path, "it is not a regular file");
   STEPWELL_TRY(refuse_network(path));
   std::unique_ptr<SqliteFile> file(new SqliteFile(options, path));
   Result<FileLock> lock = FileLock::take(path);
