@@ -200,9 +200,9 @@ class StoreLoop {
       bool is_claimed = false;
       store_->commit(std::move(ends), [](const std::vector<CommitAnswer>& answers) { expect_ok(answers); });
       store_->claim(ClaimRequest{"default", group, 7, 1'790'000'000'000, 1'790'000'030'000},
-                    [&](Result<std::vector<RunHistory>> claimed) {
+                    [&](Result<ClaimAnswer> claimed) {
                       if (!claimed) fail(claimed.error().to_string());
-                      held = std::move(claimed).value();
+                      held = std::move(claimed->runs);
                       is_claimed = true;
                     });
       loop_.run_until([&] { return is_claimed; });
