@@ -21,10 +21,9 @@ Report = tuple[Any, ...]
 def succeeded(activation: Activation, value: Any) -> Report:
     """Return the report of a result; of a pause if the code did not ask for all that its history holds."""
     run, token = activation.run, activation.token
-    unasked = activation.unasked()
-    if unasked:
+    if activation.history is not None and (unasked := activation.unasked()):
         return (MISMATCH, run, token, json.dumps(mismatch_error(activation, unasked)).encode())
-    return (RUN_SUCCEEDED, run, token, _codec.encode(value, f"result of workflow {activation.flow.name!r}"))
+    return (RUN_SUCCEEDED, run, token, _codec.encode(value, activation.flow.result_words))
 
 
 def mismatch_error(activation: Activation, unasked: list[str], new: Iterable[str] = ()) -> dict[str, Any]:

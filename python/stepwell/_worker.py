@@ -213,13 +213,15 @@ class Worker:
     def _on_loop(self, items: list[tuple[Any, ...]]) -> None:
         active = self.active
         plain: list[Activation] = []
+        flows, create_task = self.flows, self.loop.create_task
         for item in items:
             kind = item[0]
-            if not self._is_async(item):
+            if kind == _ACTIVATE and (flow := flows.get(item[2])) is not None and flow.is_async:
+                _, run, _, payload, history, token = item
+                activation = active[run] = Activation(self, run, token, flow, history)
+                activation.task = create_task(self._drive(activation, payload))
+            elif not self._is_async(item):
                 self._apply_plain(item, plain)
-            elif kind == _ACTIVATE:
-                activation = self._activation(item)
-                activation.task = self.loop.create_task(self._drive(activation, item[3]))
             elif kind == _STEP_ANSWER:
                 active[item[1]].deliver(item[2], (True, item[3], item[4], item[5]))
             elif kind == _ATTEMPT:
@@ -238,7 +240,7 @@ class Worker:
             if flow.input_name is None:
                 value = await flow.fn()
             else:
-                value = await flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
+                value = await flow.fn(_codec.decode(payload, flow.takes, flow.input_words))
             report = succeeded(activation, value)
         except asyncio.CancelledError:
             if activation.is_stopped:
@@ -359,10 +361,9 @@ class _Pool:
         payload, activation.stop_payload = activation.stop_payload, b""
         token = current_activation.set(activation)
         try:
-            if flow.input_name is None:
-                value = flow.fn()
-            else:
-                value = flow.fn(_codec.decode(payload, flow.takes, f"input of workflow {flow.name!r}"))
+            value = (
+                flow.fn() if flow.input_name is None else flow.fn(_codec.decode(payload, flow.takes, flow.input_words))
+            )
             return succeeded(activation, value)
         except (RunCancelled, LaidAside):
             return None

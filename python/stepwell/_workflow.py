@@ -187,6 +187,9 @@ class Workflow(Generic[P, R]):
                 hint="put the inputs into one dataclass, pydantic model or dict",
             )
         self.input_name = parameters[0].name if parameters else None
+        #: How messages name its values.
+        self.input_words = f"input of workflow {self.name!r}"
+        self.result_words = f"result of workflow {self.name!r}"
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
