@@ -31,6 +31,8 @@ class HistoryKind(enum.StrEnum):
     CHILD_STARTED = "child started"
     #: The run was paused because its code asks for other steps than it has recorded; `error` says which.
     CODE_CHANGED = "code changed"
+    #: A time that was agreed on was not kept; `value` says which and by how much.
+    BREACHED = "breached"
 
 
 _KINDS = dict(enumerate(HistoryKind, 1))
@@ -79,6 +81,8 @@ def _entry(kind: int, attempt: int, name: str, payload: bytes, at: int, took_ms:
         value = json.loads(payload) if payload else None
     elif what == HistoryKind.TIMER_SET:
         value = _moment(int(payload)).isoformat(timespec="milliseconds")
+    elif what == HistoryKind.BREACHED:
+        value = json.loads(payload)
     elif what == HistoryKind.CHILD_STARTED:
         value = run_name(int(payload))
     else:

@@ -77,13 +77,24 @@ def test_promises_seeds(counts: Counter[str]) -> None:
     assert counts["late writes refused"] > 0
 
 
+STORE_KILLS = 12  # of one run of the C++ test
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(300)
+def test_promises_kills_of_stores(counts: Counter[str]) -> None:
+    """Each kills a process that commits as fast as it can, and looks whether all that it had answered is there."""
+    run_built("stepwell_tests", "--gtest_filter=*KilledProcessLosesNothing*", "--gtest_repeat=20", "--gtest_brief=1")
+    counts["kills"] += 20 * STORE_KILLS
+
+
 @pytest.mark.kill
 @pytest.mark.timeout(300)
 def test_promises_kills(counts: Counter[str], tmp_path: Path) -> None:
     """Both programs assert that nothing is lost and that no recorded step is done again."""
     (tmp_path / "triage").mkdir()
     counts["kills"] += one_round(tmp_path / "triage", rows=300, seed=7)
-    kills, _ = kill_orders(tmp_path, rounds=1, first=7)
+    kills, _ = kill_orders(tmp_path, rounds=9, first=7)
     counts["kills"] += kills
 
 

@@ -79,6 +79,8 @@ def test_a_slow_step_is_recorded_and_told_once(engine: sw.Engine, flow: Any) -> 
     assert engine.counters()["sla_breaches"] == 1
     assert engine.breaches(hears) == []
     assert "later than agreed" in run._repr_html_()
+    (kept,) = [entry for entry in run.history() if entry.kind == "breached"]
+    assert kept.value["took_ms"] == breach.took_ms
 
 
 def test_all_attempts_count_together(engine: sw.Engine) -> None:
