@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -82,10 +83,22 @@ def describe(store: Path) -> dict[str, Any]:
     return {"schema": version, "stepwell": sw.__version__, "children": children, "messages": messages, "runs": listed}
 
 
+#: In a traceback, as JSON.
+FOLDER = re.compile(rb'File \\"[^"\\]*/')
+
+
 def settle(store: Path) -> None:
-    """Put the log of a killed process into the file, so that one file is all."""
+    """Put the log of a killed process into the file, so that one file is all; where it was made is nobody's business."""
     with contextlib.closing(sqlite3.connect(store)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for table, column, key in (("events", "payload", "run, seq"), ("finished", "result", "run")):
+            rows = db.execute(f"SELECT {column}, {key} FROM {table} WHERE typeof({column}) = 'blob'").fetchall()  # noqa: S608
+            for payload, *found in rows:
+                named = FOLDER.sub(rb'File \\"', payload)
+                if named != payload:
+                    where = " AND ".join(f"{name} = ?" for name in key.split(", "))
+                    db.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (named, *found))  # noqa: S608
+        db.commit()
         db.execute("PRAGMA journal_mode=DELETE")
         db.execute("VACUUM")
 
