@@ -10,14 +10,13 @@ import csv
 import json
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from kills import left_behind
 
 from stepwell.testing.llm_server import Faults, LlmServer, predict
 
@@ -31,16 +30,8 @@ FAULTS = {"429": 1.0, "500": 1.0, "503": 1.0, "reset": 1.0, "truncated": 1.0, "m
 
 def recorded_texts(store: Path) -> set[str]:
     """Return the texts of the tickets whose call is recorded, read from a copy of what the killed process left behind."""
-    copy = store.parent / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
-    for name in (store.name, f"{store.name}-wal"):
-        if (store.parent / name).exists():
-            shutil.copy(store.parent / name, copy / name)
-    if not (copy / store.name).exists():
-        return set()
-    with contextlib.closing(sqlite3.connect(copy / store.name)) as db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+    with left_behind(store) as db:
+        if db is None:
             return set()
         rows = db.execute("SELECT r.input FROM events e JOIN runs r ON r.run = e.run WHERE e.kind = 1").fetchall()
     return {json.loads(row[0])[1] for row in rows}

@@ -5,18 +5,17 @@ The short form runs with the other tests. The long one: `./dev kill-test --round
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kills import run_and_kill
 
 import stepwell as sw
 
@@ -45,17 +44,10 @@ def test_kill_approvals(tmp_path: Path) -> None:
 def one_round(folder: Path, draw: random.Random) -> int:
     store, journal = folder / "s.db", folder / "journal"
     kills = 0
+    command = [sys.executable, str(PROGRAM), str(store), str(journal), str(COUNT)]
     while True:
-        child = subprocess.Popen([sys.executable, str(PROGRAM), str(store), str(journal), str(COUNT)])
-        if kills < KILLS:
-            target = len(lines(journal)) + draw.randint(0, COUNT)
-            for _ in range(draw.randint(10, 120)):
-                if child.poll() is not None or len(lines(journal)) > target:
-                    break
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(0.02)
-            child.kill()
-        code = child.wait()
+        strikes = draw if kills < KILLS else None
+        code = run_and_kill(command, strikes, lambda: len(lines(journal)), COUNT, (10, 120))
         if code == 0:
             break
         assert code == -signal.SIGKILL

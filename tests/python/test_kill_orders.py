@@ -5,18 +5,15 @@ The short form runs with the other tests. The long one: `./dev kill-test --round
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import shutil
 import signal
-import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from kills import left_behind, run_and_kill
 
 PROGRAM = Path(__file__).with_name("orders_program.py")
 STEPS = {"reserve": "reserve", "gather/0/pack": "pack", "label": "label"}
@@ -26,17 +23,8 @@ KILLS = 6
 
 def recorded_effects(store: Path) -> set[tuple[int, str]]:
     """Return the effects whose step is recorded, read from a copy of what the killed process left behind."""
-    copy = store.parent / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
-    for name in (store.name, f"{store.name}-wal"):
-        if (store.parent / name).exists():
-            shutil.copy(store.parent / name, copy / name)
-    if not (copy / store.name).exists():
-        return set()
-    with contextlib.closing(sqlite3.connect(copy / store.name)) as db:
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+    with left_behind(store) as db:
+        if db is None:
             return set()
         rows = db.execute("SELECT r.input, e.step FROM events e JOIN runs r USING(run) WHERE e.kind = 1").fetchall()
     return {(int(order), STEPS[step]) for order, step in rows if step in STEPS}
@@ -77,17 +65,8 @@ def one_round(folder: Path, draw: random.Random) -> tuple[int, int]:
     command = [sys.executable, str(PROGRAM), str(store), str(journal), str(ORDERS)]
     states: list[tuple[int, set[tuple[int, str]]]] = []
     while True:
-        child = subprocess.Popen(command)
-        if len(states) < KILLS:
-            # After so many further effects, or so long: a sleeping crowd has none.
-            target = len(effects(journal)) + draw.randint(0, ORDERS)
-            for _ in range(draw.randint(10, 120)):
-                if child.poll() is not None or len(effects(journal)) > target:
-                    break
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(0.02)
-            child.kill()
-        code = child.wait()
+        strikes = draw if len(states) < KILLS else None
+        code = run_and_kill(command, strikes, lambda: len(effects(journal)), ORDERS, (10, 120))
         if code == 0:
             break
         assert code == -signal.SIGKILL

@@ -8,38 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "contract/store_asks.h"
-#include "contract/store_subjects.h"
-#include "contract/test_loop.h"
+#include "contract/store_contract.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
 
 namespace stepwell::testing {
 namespace {
 
-class StoreContract : public ::testing::TestWithParam<StoreCase> {
- protected:
-  ~StoreContract() override {
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
-  void reopen() {
-    store_.reset();
-    store_ = subject_->open(loop_);
-    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
-  }
-  [[nodiscard]] const StoreTraits& traits() const { return GetParam().traits; }
-  void expect_ok(const std::vector<CommitAnswer>& answers) {
-    for (const CommitAnswer& answer : answers) EXPECT_TRUE(answer.status.is_ok()) << answer.status.to_string();
-  }
-
-  const std::string folder_ = new_folder();
-  TestLoop loop_;
-  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
-  std::unique_ptr<Store> store_ = subject_->open(loop_);
-  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
-};
+class StoreContract : public StoreContractTest {};
 
 TEST_P(StoreContract, CreatedRunIsQueuedAndClaimedWithItsInput) {
   expect_ok(asks_->commit(batch(creation(1, "hello", "k-1"))));
@@ -583,8 +559,7 @@ TEST_P(StoreContract, SharedRowsWakeTheOtherEngine) {
   EXPECT_EQ(others.claim(5).size(), 2U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, StoreContract, ::testing::ValuesIn(store_cases()),
-                         [](const auto& subject) { return subject.param.name; });
+INSTANTIATE_TEST_SUITE_P(Stores, StoreContract, ::testing::ValuesIn(store_cases()), store_name);
 
 }  // namespace
 }  // namespace stepwell::testing

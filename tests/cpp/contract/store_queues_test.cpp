@@ -7,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "contract/store_asks.h"
-#include "contract/store_subjects.h"
-#include "contract/test_loop.h"
+#include "contract/store_contract.h"
 
 namespace stepwell::testing {
 namespace {
@@ -35,17 +33,8 @@ Transition keeping(const std::string& name, int64_t version, const std::string& 
   return transition;
 }
 
-class StoreQueues : public ::testing::TestWithParam<StoreCase> {
+class StoreQueues : public StoreContractTest {
  protected:
-  ~StoreQueues() override {
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-  void reopen() {
-    store_.reset();
-    store_ = subject_->open(loop_);
-    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
-  }
   void limit(const QueueLimits& limits) { EXPECT_TRUE(asks_->set_limits(limits).is_ok()); }
   void create(Transition transition) {
     const CommitAnswer answer = asks_->commit_one(std::move(transition));
@@ -61,11 +50,6 @@ class StoreQueues : public ::testing::TestWithParam<StoreCase> {
   void end(RunId run, LeaseToken token = 1) { create(ending(run, token)); }
 
   using Runs = std::vector<RunId>;
-  const std::string folder_ = new_folder();
-  TestLoop loop_;
-  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
-  std::unique_ptr<Store> store_ = subject_->open(loop_);
-  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
   WallMs more_at_ = -1;
 };
 
@@ -336,8 +320,7 @@ TEST_P(StoreQueues, KeepsAgreedTimesAndFindsBreachesPageByPage) {
   EXPECT_EQ(asks_->load(3).value().row.sla_ms, 40);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, StoreQueues, ::testing::ValuesIn(store_cases()),
-                         [](const auto& made) { return made.param.name; });
+INSTANTIATE_TEST_SUITE_P(Stores, StoreQueues, ::testing::ValuesIn(store_cases()), store_name);
 
 }  // namespace
 }  // namespace stepwell::testing

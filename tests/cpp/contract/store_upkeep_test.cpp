@@ -6,35 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "contract/store_asks.h"
-#include "contract/store_subjects.h"
+#include "contract/store_contract.h"
 
 namespace stepwell::testing {
 namespace {
 
-class StoreUpkeep : public ::testing::TestWithParam<StoreCase> {
- protected:
-  ~StoreUpkeep() override {
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
-  void reopen() {
-    store_.reset();
-    store_ = subject_->open(loop_);
-    asks_ = std::make_unique<StoreAsks>(loop_, *store_);
-  }
-  [[nodiscard]] const StoreTraits& traits() const { return GetParam().traits; }
-  void expect_ok(const std::vector<CommitAnswer>& answers) {
-    for (const CommitAnswer& answer : answers) EXPECT_TRUE(answer.status.is_ok()) << answer.status.to_string();
-  }
-
-  const std::string folder_ = new_folder();
-  TestLoop loop_;
-  std::unique_ptr<StoreSubject> subject_ = GetParam().make(folder_);
-  std::unique_ptr<Store> store_ = subject_->open(loop_);
-  std::unique_ptr<StoreAsks> asks_ = std::make_unique<StoreAsks>(loop_, *store_);
-};
+class StoreUpkeep : public StoreContractTest {};
 
 PruneRequest pruning(WallMs now, int64_t key_ms = 0, RunId after = 0, int64_t rows_max = 1000) {
   RetentionPolicy policy;
@@ -121,8 +98,7 @@ TEST_P(StoreUpkeep, LongPayloadsComeBackToTheByte) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, StoreUpkeep, ::testing::ValuesIn(store_cases()),
-                         [](const auto& subject) { return subject.param.name; });
+INSTANTIATE_TEST_SUITE_P(Stores, StoreUpkeep, ::testing::ValuesIn(store_cases()), store_name);
 
 }  // namespace
 }  // namespace stepwell::testing
