@@ -1,4 +1,4 @@
-// The store: where runs and their histories are kept. Thirteen functions; a transition is data, not SQL.
+// The store: where runs and their histories are kept. Fourteen functions; a transition is data, not SQL.
 //
 // MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects
 // faults). Every function is called on the loop thread and returns at once; its completion arrives later on the loop

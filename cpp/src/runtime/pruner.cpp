@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "store/retention.h"
+
 namespace stepwell::detail {
 
 namespace {
@@ -16,25 +18,15 @@ constexpr int64_t kPassMsMax = 600'000;
 // Runs go at most this part of their time too late.
 constexpr int64_t kPassPart = 100;
 
-int64_t shortest(const RetentionPolicy& policy) {
-  int64_t found = kPassMsMax * kPassPart;
-  const auto look = [&found](const RetentionTimes& times) {
-    for (const int64_t time : {times.finished_ms, times.failed_ms, times.dead_ms}) {
-      if (time >= 0) found = std::min(found, time);
-    }
-  };
-  look(policy.times);
-  for (const auto& [workflow, times] : policy.by_workflow) look(times);
-  return found;
+int64_t time_of_a_pass(const RetentionPolicy& policy) {
+  const int64_t shortest = shortest_ms(policy);
+  return shortest < 0 ? kPassMsMax : std::clamp(shortest / kPassPart, kPassMsMin, kPassMsMax);
 }
 
 }  // namespace
 
 Pruner::Pruner(Loop& loop, Store& store, std::shared_ptr<const RetentionPolicy> policy)
-    : loop_(loop),
-      store_(store),
-      policy_(std::move(policy)),
-      pass_ms_(std::clamp(shortest(*policy_) / kPassPart, kPassMsMin, kPassMsMax)) {
+    : loop_(loop), store_(store), policy_(std::move(policy)), pass_ms_(time_of_a_pass(*policy_)) {
   wait(kFirstMs);
 }
 

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "store/sqlite_statement.h"
+#include "store/sync_path.h"
 
 namespace stepwell::detail {
 
@@ -26,12 +27,9 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-Status sync_path(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool is_synced = fd >= 0 && fsync(fd) == 0;
-  const int error = errno;
-  if (fd >= 0) close(fd);
-  return is_synced ? Status::ok() : copy_failed(path, std::strerror(error));  // NOLINT(concurrency-mt-unsafe)
+Status sync_copy(const std::string& path) {
+  const std::string reason = sync_path(path);
+  return reason.empty() ? Status::ok() : copy_failed(path, reason);
 }
 
 // SQLite would make it readable by everybody.
@@ -65,11 +63,11 @@ Status check_target(const std::string& path, int64_t bytes) {
 }
 
 Status put_in_place(const std::string& from, const std::string& to) {
-  STEPWELL_TRY(sync_path(from));
+  STEPWELL_TRY(sync_copy(from));
   if (std::rename(from.c_str(), to.c_str()) != 0) {
     return copy_failed(to, std::strerror(errno));  // NOLINT(concurrency-mt-unsafe)
   }
-  return sync_path(folder_of(to));
+  return sync_copy(folder_of(to));
 }
 
 Status copy_whole(sqlite3* source, const std::string& path) {
@@ -78,7 +76,7 @@ Status copy_whole(sqlite3* source, const std::string& path) {
   int outcome = sqlite3_prepare_v2(source, "VACUUM INTO ?1", -1, &prepared, nullptr);
   SqliteStatement statement(prepared);
   if (outcome == SQLITE_OK) outcome = statement.bind(SqliteStatement::Text{path}).step();
-  if (outcome == SQLITE_DONE) return sync_path(path);
+  if (outcome == SQLITE_DONE) return sync_copy(path);
   const std::string reason = sqlite3_errmsg(source);
   std::error_code ignored;
   std::filesystem::remove(path, ignored);

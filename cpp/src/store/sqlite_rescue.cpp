@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "store/sqlite_statement.h"
+#include "store/sync_path.h"
 
 namespace stepwell::detail {
 
@@ -21,12 +22,9 @@ Status rescue_failed(const std::string& path, const std::string& reason) {
               "; it needs as much free space as the file has, then open again"};
 }
 
-Status sync_path(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool is_synced = fd >= 0 && fsync(fd) == 0;
-  const int error = errno;
-  if (fd >= 0) close(fd);
-  return is_synced ? Status::ok() : rescue_failed(path, std::strerror(error));  // NOLINT(concurrency-mt-unsafe)
+Status sync_rescue(const std::string& path) {
+  const std::string reason = sync_path(path);
+  return reason.empty() ? Status::ok() : rescue_failed(path, reason);
 }
 
 Status rename_path(const std::string& from, const std::string& to) {
@@ -83,18 +81,18 @@ Status rescue_if_marked(const std::string& path) {
     STEPWELL_TRY(copy_readable(path, partial));
     std::filesystem::permissions(partial, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write,
                                  ignored);
-    STEPWELL_TRY(sync_path(partial));
+    STEPWELL_TRY(sync_rescue(partial));
     STEPWELL_TRY(rename_path(partial, complete));
-    STEPWELL_TRY(sync_path(folder));
+    STEPWELL_TRY(sync_rescue(folder));
   }
   // The old WAL must be gone before the copy takes the file's name: it belongs to the old pages.
   STEPWELL_TRY(rename_path(path + "-wal", path + ".broken-wal"));
-  STEPWELL_TRY(sync_path(folder));
+  STEPWELL_TRY(sync_rescue(folder));
   STEPWELL_TRY(rename_path(path, path + ".broken"));
   STEPWELL_TRY(rename_path(complete, path));
-  STEPWELL_TRY(sync_path(folder));
+  STEPWELL_TRY(sync_rescue(folder));
   std::filesystem::remove(mark, ignored);
-  return sync_path(folder);
+  return sync_rescue(folder);
 }
 
 }  // namespace stepwell::detail
