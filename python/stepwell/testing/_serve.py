@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _JOURNAL_MAX = 1_000_000
 _SLOW_S = 0.02
+_PARTS_AT_ONCE = 64
 _HEADERS_MAX = 64 << 10
 _BODY_MAX = 32 << 20
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized",
@@ -179,8 +180,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with a stream that waited for its reader."""
         self._is_full = False
-        if self._parts is not None and not self._pause_s:
-            self._flow()
+        self._flow()
 
     def data_received(self, data: bytes) -> None:
         """Answer the request if it is complete and its turn has come."""
@@ -278,9 +278,12 @@ class Connection(asyncio.Protocol):
             self._flow()
 
     def _flow(self) -> None:
-        """Write parts until the client is behind or the stream ends."""
-        while self._parts is not None and not self._is_full:
+        """Write parts until the client is behind or the stream ends; others get their turn in between."""
+        for _ in range(_PARTS_AT_ONCE):
+            if self._parts is None or self._is_full or self._pause_s:
+                return
             self._write_part()
+        asyncio.get_running_loop().call_soon(self._flow)
 
     def _next_part(self, due: float) -> None:
         """Write a part at its time; late ones do not move those after them."""
@@ -293,7 +296,8 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_at(due, self._next_part, due)
 
     def _write_part(self) -> None:
-        if self._parts is None or self._transport is None:
+        if self._parts is None or self._transport is None or self._transport.is_closing():
+            self._parts = None
             return
         part = next(self._parts, b"")
         if part:
