@@ -93,6 +93,9 @@ PyObject* item_of(const Item& item) {
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.attempt));
     case ItemKind::kPause:
       return tuple_of(kind_of(item.kind), int_of(item.run), bool_of(item.ok));
+    case ItemKind::kCallHeld:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.due_at),
+                      text_of(item.payload));
     case ItemKind::kStop:
       return tuple_of(kind_of(item.kind), int_of(item.run), bytes_of(item.payload));
     case ItemKind::kRunFinished:
@@ -173,6 +176,50 @@ class Reader {
     request.connect_timeout_ms = fields.integer();
     request.total_timeout_ms = fields.integer();
     return request;
+  }
+
+  std::vector<std::string> texts() {
+    Reader fields(next());
+    std::vector<std::string> texts;
+    while (fields.has_more()) texts.push_back(fields.text());
+    return texts;
+  }
+  // (bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer)
+  Admission admission() {
+    Reader fields(next());
+    Admission admission;
+    if (!fields.has_more()) return admission;
+    admission.bucket = fields.text();
+    admission.circuit = fields.text();
+    admission.tenant = fields.text();
+    admission.tokens = fields.integer();
+    admission.usage.input = fields.texts();
+    admission.usage.output = fields.texts();
+    admission.usage.cached = fields.text();
+    return admission;
+  }
+  // (estimate, price of an input, an output and a cached token, budgets)
+  Spending spending() {
+    Reader fields(next());
+    Spending spending;
+    if (!fields.has_more()) return spending;
+    spending.estimate = fields.integer();
+    spending.price.input = fields.integer();
+    spending.price.output = fields.integer();
+    spending.price.cached = fields.integer();
+    spending.budgets = fields.texts();
+    return spending;
+  }
+  // (text pointers, end events, end data, error pointers)
+  std::optional<StreamRule> stream() {
+    Reader fields(next());
+    if (!fields.has_more()) return std::nullopt;
+    StreamRule rule;
+    rule.text_pointers = fields.texts();
+    rule.end_events = fields.texts();
+    rule.end_data = fields.text();
+    rule.error_pointers = fields.texts();
+    return rule;
   }
 
   // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events,
@@ -301,6 +348,10 @@ Report report_of(PyObject* tuple) {
   report.call->repeatable = fields.boolean();
   report.call->judge.json_body = fields.boolean();
   report.call->judge.required_pointer = fields.text();
+  if (!fields.has_more()) return report;
+  report.call->admission = fields.admission();
+  report.call->spending = fields.spending();
+  report.call->stream = fields.stream();
   return report;
 }
 

@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
+from stepwell._calls import CALL_HELD, held, make_call, make_call_blocking, step_failed
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._step_context import StepContext, await_in_time, in_time, inside_a_step, times_of
 from stepwell._types import run_name
@@ -29,10 +30,11 @@ _EVENT_SUCCEEDED, _EVENT_FAILED, _EVENT_ATTEMPT_FAILED = 1, 2, 3
 # ItemKind of the core.
 _STEP_ANSWER, _STOP = 1, 3
 
-# Steps of a branch of `first`, which may have lost.
-_LOST = re.compile(r"(?:^|/)first(?:#\d+)?/")
+# Steps of a branch of `first`, which may have lost, and the waits of calls that are recorded now.
+_NOT_ASKED = re.compile(r"(?:^|/)(?:first(?:#\d+)?/|held:)")
 
-# What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one.
+# What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one,
+# or of a call that was held: the topic as payload, and the time it is due.
 Answer = tuple[bool, bool, bytes, int]
 
 
@@ -263,7 +265,7 @@ class Activation:
         """Return what was recorded and never asked for, branches that lost a race aside."""
         if self.history is None:
             return []
-        return sorted(step for step in self.history if step not in self.asked and not _LOST.search(step))
+        return sorted(step for step in self.history if step not in self.asked and not _NOT_ASKED.search(step))
 
     def set_pausing(self, is_pausing: bool) -> None:  # noqa: FBT001 - its name says it
         """Come to rest before the next step, or go on after all."""
@@ -295,27 +297,12 @@ class Activation:
         self.check_stopped()
 
     async def call(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
-        """Have the core make a call and return the recorded body and the attempts it took.
-
-        `request` is the tail of the core's report.
-        """
-        step = self.identify(name)
-        answer, _ = self.recorded(step)
-        if answer is None:
-            answer = await self.expect(step, (CALL, self.run, self.token, step, *request))
-        if not answer[1]:
-            raise step_failed(self.run, step, answer[2], answer[3])
-        return answer[2], answer[3]
+        """Have the core make a call; see `make_call`."""
+        return await make_call(self, name, request)
 
     def call_blocking(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
-        step = self.identify(name)
-        answer, _ = self.recorded(step)
-        if answer is None:
-            answer = self.expect_blocking((CALL, self.run, self.token, step, *request))
-        if not answer[1]:
-            raise step_failed(self.run, step, answer[2], answer[3])
-        return answer[2], answer[3]
+        return make_call_blocking(self, name, request)
 
     def expect(self, step: str, report: tuple[Any, ...]) -> asyncio.Future[Answer]:
         """Hand in a report and return the future of its answer."""
@@ -334,6 +321,8 @@ class Activation:
             item = (_STOP, self.run, _codec.encode_error(error))
         if item[0] == _STEP_ANSWER:
             return (True, item[3], item[4], item[5])
+        if item[0] == CALL_HELD:
+            return held(item)
         if item[0] == _STOP:
             self.is_stopped, self.stop_payload = True, self._last_word(item[2])
             self.check_stopped()
@@ -385,16 +374,4 @@ def _failed(
         retryable,
         step.retry_core,
         *step.sla,
-    )
-
-
-def step_failed(run: int, step: str, payload: bytes, attempts: int) -> StepFailed:
-    """Build the exception for a step that was recorded as failed."""
-    error = _codec.decode_error(payload)
-    error.setdefault("attempts", attempts)
-    kind = error.get("type")
-    message = error.get("message", "no message was recorded")
-    text = f"step {step!r} failed: {kind}: {message}" if kind else f"step {step!r} failed: {message}"
-    return StepFailed(
-        error.get("code", "SW-E2001"), text, error=error, hint=error.get("hint", ""), run_id=run_name(run)
     )

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from stepwell import _codec
-from stepwell._activation import CHILD, step_failed
+from stepwell._activation import CHILD
 from stepwell._approval_case import (
     DECISION_STEP,
     DECISION_TOPIC,
@@ -26,6 +26,7 @@ from stepwell._approval_case import (
     moment,
     request_of,
 )
+from stepwell._calls import step_failed
 from stepwell._errors import ApprovalRejected, ApprovalTimeout, InputError
 from stepwell._starts import start_request
 from stepwell._types import Duration, RunStatus, duration_ms, run_name

@@ -88,6 +88,7 @@ class Runtime:
     # (4, ticket, run, status, payload, is_new)  finished     (5, ticket, answers)  started
     # (6, ticket, failure, status, header lines, body, elapsed_us)  plain request answered
     # (7, run, is_pausing)  come to rest, or go on after all
+    # (8, run, step, due_at, topic)  the call was not sent: wait for either, then report it anew
     def poll(self, count_max: int, timeout_ms: int, /) -> list[tuple[object, ...]]: ...
     def wake(self, /) -> None: ...
     def open_channel(self, event_fd: int, /) -> int: ...
@@ -97,7 +98,10 @@ class Runtime:
     # (0 | 1, ..., payload)  run succeeded, failed
     # (2, ..., step, attempt, payload, took_ms, waited_ms[, new runs[, *sla]])  step succeeded; these begin with its commit
     # (3, ..., step, attempt, error, took_ms, waited_ms, retryable, retry[, *sla])  step failed; sla: sla_ms, breach flow
-    # (4, ..., step, request, retry, repeatable, json_body, required_pointer)  make a call
+    # (4, ..., step, request, retry, repeatable, json_body, required_pointer[, admission, spending, stream])  make a call
+    #   admission: bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer; or ()
+    #   spending: estimate, prices of an input, output and cached token in picodollars, budgets; or ()
+    #   stream: text pointers, end events, end data, error pointers; or ()
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
     # (9, ..., payload)  run compensated                     (10, ..., payload)  code and history differ

@@ -15,7 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from stepwell import _codec
-from stepwell._activation import CHILD, step_failed
+from stepwell._activation import CHILD
+from stepwell._calls import step_failed
 from stepwell._errors import InputError, WaitTimeout
 from stepwell._queues import check_concurrency
 from stepwell._reach import check_depth

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._activation import MISMATCH, PARK, RUN_FAILED, Activation, LaidAside
+from stepwell._calls import CALL_HELD, held
 from stepwell._ends import failed, failed_blocking, succeeded
 from stepwell._errors import ClosedError, InputError, RunCancelled
 from stepwell._port import Port
@@ -226,6 +227,8 @@ class Worker:
                 active[item[1]].deliver(item[2], (True, item[3], item[4], item[5]))
             elif kind == _ATTEMPT:
                 active[item[1]].deliver(item[2], (False, False, b"", item[3]))
+            elif kind == CALL_HELD:
+                active[item[1]].deliver(item[2], held(item))
             elif kind == _PAUSE:
                 active[item[1]].set_pausing(item[2])
             else:

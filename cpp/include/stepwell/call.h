@@ -4,7 +4,10 @@
 // not recorded (it may hold a credential; replay makes it again); the answer's body is.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "stepwell/http.h"
 #include "stepwell/types.h"
@@ -17,10 +20,63 @@ struct JudgeRule {
   std::string required_pointer;  // and hold something at this JSON pointer (RFC 6901); empty: no demand
 };
 
+// Where an answer says what the call used: JSON pointers (RFC 6901) to counts of tokens; those of a list are summed.
+// `cached` is a part of the input. Empty: it does not say.
+struct UsageRule {
+  std::vector<std::string> input;
+  std::vector<std::string> output;
+  std::string cached;
+};
+
+// Tokens as the peer counted them; -1: it did not say.
+struct Usage {
+  int64_t input = -1;
+  int64_t output = -1;
+  int64_t cached = 0;
+};
+
+// What a call waits for before it is sent. Empty names: for nothing.
+struct Admission {
+  std::string bucket;   // whose limits: a provider, model and key
+  std::string circuit;  // whose breaker: a host and key
+  std::string tenant;   // tenants take turns in a bucket's line
+  int64_t tokens = 0;   // what it may use at most, by estimate: reserved, and settled from the answer's usage
+  UsageRule usage;
+};
+
+// 10^-12 US dollars: cents of a thousandth of a token's price are still whole numbers.
+using Picodollars = int64_t;
+
+// Of one token.
+struct Price {
+  Picodollars input = 0;
+  Picodollars output = 0;
+  Picodollars cached = 0;  // instead of `input`
+};
+
+// What a call costs, and whose money it is. The estimate is reserved in each of the budgets before the call is sent.
+struct Spending {
+  Price price;
+  Picodollars estimate = 0;
+  std::vector<std::string> budgets;
+};
+
+// How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
+// the names, or with this data; without such an end it was cut off.
+struct StreamRule {
+  std::vector<std::string> text_pointers;  // the first that an event's data holds a string at is its piece of text
+  std::vector<std::string> end_events;
+  std::string end_data;
+  std::vector<std::string> error_pointers;  // data that holds one of these is an error, whatever the status was
+};
+
 struct CallSpec {
   HttpRequest request;
   JudgeRule judge;
   RetryPolicy retry;
+  Admission admission;
+  Spending spending;
+  std::optional<StreamRule> stream;
   // Whether the operation may be repeated when it is unknown if the peer has done it (promise 6). A classification may:
   // the worst is to pay twice. Otherwise an attempt that may have been seen ends the call as failed, in doubt.
   bool repeatable = false;

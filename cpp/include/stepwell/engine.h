@@ -38,6 +38,7 @@ enum class InputKind : uint8_t {
   kWaitDropped,     // step: nobody waits for it any more
   kRunCompensated,  // payload: the error
   kMismatch,        // payload: how the code and the history differ
+  kCallHeld,        // step, topic, due_at: the call may not be sent before that message or time
 };
 
 struct Input {
@@ -71,6 +72,8 @@ enum class CommandKind : uint8_t {
   kPark,        // the run waits in the store from now on: drop it
   kPause,       // ok: tell the worker to come to rest and to ask for parking; not ok: to go on after all
   kWakeAt,      // feed kTimeDue for step at the wall time due_at
+  kHoldCall,    // step, due_at, topic: the worker waits for either, as for a sleep or a signal, and asks for the call
+                // anew
 };
 
 struct Command {
@@ -81,6 +84,7 @@ struct Command {
   int64_t delay_ms = 0;
   WallMs due_at = -1;
   std::string step;
+  std::string topic;
   Payload payload;
 };
 
@@ -99,6 +103,8 @@ struct Decision {
 
 // A wait shorter than this is sat out in memory.
 inline constexpr int64_t kParkMsMin = 1'000;
+// A call whose next attempt is further away does not keep its run in memory.
+inline constexpr int64_t kHoldMsMin = 30'000;
 
 class RunMachine {
  public:
@@ -119,7 +125,8 @@ class RunMachine {
     int32_t attempt = 1;       // the attempt under way or due
     int64_t first_at_ms = -1;  // when this process first met the step
     bool is_done = false;
-    bool is_call = false;
+    bool is_call = false;     // asked for, and not held
+    bool is_held = false;     // as a call: its worker waits before it asks anew
     bool is_waiting = false;  // a retry timer runs
     bool is_wait = false;     // for a message or a time
     RetryPolicy retry;
@@ -132,6 +139,7 @@ class RunMachine {
   Decision on_success(StepState& step, Input& input);
   Decision on_failure(StepState& step, Input& input, int64_t now_ms);
   Decision on_call(StepState& step, Input& input, int64_t now_ms);
+  Decision on_call_held(StepState& step, Input& input);
   Decision on_end(Input& input);
   void tell_family(Decision& decision, const RunEnd& end) const;
   Decision on_taken_up(Input& input);

@@ -64,6 +64,8 @@ enum class ItemKind : uint8_t {
   kHttp = 6,         // ticket of send: outcome
   kPause = 7,        // run; ok: begin no further step, and report kPark when all that is under way has been answered;
                      // not ok: go on after all
+  kCallHeld = 8,     // run, step, due_at (-1: none), payload (topic): the call was not sent; wait for either in the
+                     // store, then report kCall anew
 };
 
 struct Item {
@@ -76,6 +78,7 @@ struct Item {
   uint64_t ticket = 0;
   LeaseToken token = 0;  // kActivate: the claim it belongs to
   std::string text;      // workflow, or step
+  WallMs due_at = -1;
   Payload payload;
   std::vector<Event> history;
   std::unique_ptr<std::vector<StartAnswer>> answers;

@@ -28,6 +28,13 @@ Command attempt_command(CommandKind kind, const std::string& step, int32_t attem
   return command;
 }
 
+Command hold_command(const std::string& step, WallMs due_at, std::string topic) {
+  Command command = attempt_command(CommandKind::kHoldCall, step, 1);
+  command.due_at = due_at;
+  command.topic = std::move(topic);
+  return command;
+}
+
 RunStatus end_status(InputKind kind) {
   switch (kind) {
     case InputKind::kRunSucceeded:
@@ -140,6 +147,8 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
       return on_failure(step, input, now_ms);
     case InputKind::kCallRequested:
       return on_call(step, input, now_ms);
+    case InputKind::kCallHeld:
+      return on_call_held(step, input);
     case InputKind::kWaitRequested:
       return on_wait(step, input);
     case InputKind::kChildRequested:
@@ -183,6 +192,12 @@ Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
   record(decision, EventKind::kStepAttemptFailed, input);
   step.attempt = input.attempt + 1;
   step.spent_ms += spent_ms(input.took_ms, input.waited_ms);
+  if (step.is_call && retry.delay_ms >= kHoldMsMin) {
+    step.is_call = false;
+    step.is_held = true;
+    decision.commands.push_back(hold_command(input.step, input.at + retry.delay_ms, {}));
+    return decision;
+  }
   step.is_waiting = true;
   Command timer = attempt_command(CommandKind::kStartTimer, input.step, step.attempt);
   timer.delay_ms = retry.delay_ms;
@@ -197,9 +212,23 @@ Decision RunMachine::on_call(StepState& step, Input& input, int64_t now_ms) {
     return decision;
   }
   step.is_call = true;
+  step.is_held = false;
   step.retry = input.retry;
   step.first_at_ms = now_ms;
   decision.commands.push_back(attempt_command(CommandKind::kSendCall, input.step, step.attempt));
+  return decision;
+}
+
+// It has not been sent, so that no attempt is used up.
+Decision RunMachine::on_call_held(StepState& step, Input& input) {
+  Decision decision;
+  if (!step.is_call || step.is_waiting) {
+    decision.status = refuse(input, "call \"" + input.step + "\" is not about to be sent");
+    return decision;
+  }
+  step.is_call = false;
+  step.is_held = true;
+  decision.commands.push_back(hold_command(input.step, input.due_at, std::move(input.topic)));
   return decision;
 }
 

@@ -434,6 +434,17 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
                                             schedule_flush();
                                           }));
       return;
+    case CommandKind::kHoldCall: {
+      active.calls.erase(command.step);
+      Item item;
+      item.kind = ItemKind::kCallHeld;
+      item.run = run;
+      item.text = std::move(command.step);
+      item.due_at = command.due_at;
+      item.payload = std::move(command.topic);
+      answer(active, std::move(item));
+      return;
+    }
     case CommandKind::kPause: {
       Item& item = items_.emplace_back();
       item.kind = ItemKind::kPause;
