@@ -100,8 +100,7 @@ struct Decision {
   std::vector<Event> events;
   std::optional<RunEnd> end;
   std::vector<Command> commands;
-  // These are committed with the events.
-  std::optional<Park> park;
+  std::optional<Park> park;  // this and what follows is committed with the events
   std::vector<int64_t> taken;
   std::vector<Message> messages;    // without ids
   std::vector<Creation> creations;  // those of breach flows with run 0: whoever commits them draws the id
@@ -131,7 +130,8 @@ class RunMachine {
     int32_t attempt = 1;       // the attempt under way or due
     int64_t first_at_ms = -1;  // when this process first met the step
     bool is_done = false;
-    bool is_call = false;
+    bool is_call = false;     // asked for, and not held
+    bool is_held = false;     // as a call: its worker waits before it asks anew
     bool is_waiting = false;  // a retry timer runs
     bool is_wait = false;     // for a message or a time
     RetryPolicy retry;
@@ -183,9 +183,8 @@ class RunMachine {
   int64_t next_seq_ = 0;
   bool done_ = false;
   bool is_parked_ = false;
-  int64_t pause_id_ = 0;  // the message "pause" that stands; 0: none
-  WallMs deadline_at_ = -1;
-  WallMs sla_at_ = -1;  // -1: none, or breached already
+  int64_t pause_id_ = 0;                   // the message "pause" that stands; 0: none
+  WallMs deadline_at_ = -1, sla_at_ = -1;  // -1: none, or breached already
   std::string breach_flow_;
   std::string workflow_;
   int64_t sla_ms_ = -1;
