@@ -14,7 +14,7 @@ from stepwell.llm import Classifier
 
 LABELS = ["Billing", "Technical", "General"]
 # Dollars for a million tokens: whole picodollars for each token.
-PRICE = (60.0, 240.0)
+PRICE = (90.0, 360.0)
 QUICK = sw.Retry(max_attempts=30, base="1ms", cap="20ms", max_elapsed="60s")
 
 
