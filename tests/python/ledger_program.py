@@ -6,7 +6,6 @@ ledger_program.py STORE URL COUNT CAP    Ends when every run has ended or waits 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import stepwell as sw
@@ -35,7 +34,7 @@ def main() -> None:
             account = engine.budgets("cap")
             if not waiting or (account and account[0].waiting >= len(waiting) and not account[0].reserved_usd):
                 return
-            time.sleep(0.01)
+            sw.sleep_blocking("10ms")
     raise SystemExit("the runs came to no rest")
 
 
