@@ -221,7 +221,7 @@ TEST_F(SqliteStoreTest, FileIsPrivateOursAndReadableByPeople) {
   }
   ASSERT_TRUE(asks().close().is_ok());
   EXPECT_EQ(text_of("PRAGMA application_id"), std::to_string(0x53574C31));
-  EXPECT_EQ(text_of("PRAGMA user_version"), "4");
+  EXPECT_EQ(text_of("PRAGMA user_version"), "5");
   EXPECT_EQ(text_of("PRAGMA journal_mode"), "wal");
   EXPECT_EQ(text_of("SELECT run || ' ' || workflow || ' ' || queue || ' ' || status FROM run_list"),
             "r_2a triage default queued");
