@@ -69,13 +69,10 @@ def predict(text: str, labels: Sequence[str]) -> tuple[str, float]:
     return labels[number % len(labels)], 0.5
 
 
-def asked_text(messages: Sequence[object]) -> str:
-    """Return what a chat is about: the text that `sw.llm.untrusted` has fenced, else its last message. Raises LookupError."""
-    contents = [str(message["content"]) for message in messages if isinstance(message, dict)]
-    for content in reversed(contents):
-        if found := _FENCED.fullmatch(content):
-            return found[1]
-    return contents[-1]
+def unfenced(text: str) -> str:
+    """Return the text that `sw.llm.untrusted` has fenced; any other text as it is."""
+    found = _FENCED.fullmatch(text)
+    return found[1] if found else text
 
 
 def latency_range(text: str) -> tuple[float, float]:

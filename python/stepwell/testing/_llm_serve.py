@@ -7,7 +7,7 @@ import json
 import os
 from typing import IO, TYPE_CHECKING, Any
 
-from stepwell.testing._llm_faults import MODELS, Faults, asked_text, predict
+from stepwell.testing._llm_faults import MODELS, Faults, predict, unfenced
 from stepwell.testing._serve import Plan, Service, head, parser_of, plain, refusal, run, spoiled
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ class LlmService(Service):
             return Plan(refusal(401, "Incorrect API key provided."))
         try:
             request = json.loads(body)
-            text, model = asked_text(request["messages"]), str(request["model"])
+            users = [unfenced(str(each["content"])) for each in request["messages"] if each["role"] == "user"]
+            # A structured answer that is repaired is still about the first text.
+            text, model = users[0 if "response_format" in request else -1], str(request["model"])
         except (ValueError, TypeError, LookupError):
             self._note(path, "400")
             return Plan(refusal(400, "We could not parse the JSON body of your request."))
