@@ -21,7 +21,7 @@ from typing import Any
 from .figures import FIGURES, Figure, chosen_arms
 from .harness import ARMS, HERE, Bench, Results, run_rounds
 
-MODULES_OF_ARMS = ("peer_arms", "ours")
+MODULES_OF_ARMS = ("peer_arms", "ours", "llm_arms")
 
 
 def parse(words: list[str]) -> argparse.Namespace:

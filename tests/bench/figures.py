@@ -75,6 +75,12 @@ FIGURES = (
     at_least("border.per_s", "stepwell.border:per_s", goal=2_000_000),
     at_least("triage200.of_ideal", "stepwell.triage:of_ideal_200ms", goal=0.9),
     at_least("triage0.rows_per_s", "stepwell.triage:rows_per_s_0ms", goal=6_000),
+    # 100,000 tickets, each a durable run of one LLM call, beside clients that keep nothing.
+    at_least("classify.per_s", "stepwell.classify:per_s", goal=6_000),
+    at_least("classify.vs_openai", "stepwell.classify:per_s", "openai.classify:per_s", 15),
+    at_least("classify.vs_langchain", "stepwell.classify:per_s", "langchain.classify:per_s", 15),
+    at_least("classify.vs_instructor", "stepwell.classify:per_s", "instructor.classify:per_s", 15),
+    at_most("classify.cpu_vs_openai", "stepwell.classify:cpu_us", "openai.classify:cpu_us", 1 / 15),
     # Runs that wait: a million in a queue, 100,000 timers, a million parked, 100,000 of a killed engine.
     at_least("backlog.rate_share", "stepwell.backlog:rate_share", goal=0.8),
     at_most("backlog.rss_mb", "stepwell.backlog:large_growth_mb", goal=50),
