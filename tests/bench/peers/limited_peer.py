@@ -2,7 +2,7 @@
 
     limited_peer.py tenacity|openai URL COUNT CONCURRENCY CLOCK_RATE
 
-tenacity: OpenAI's published recipe, exponential back-off with full jitter from 1 s to 60 s. openai: the SDK's own retries, which
+tenacity: OpenAI's published recipe, exponential back-off with full jitter, 1 s to 60 s. openai: the SDK's own retries, which
 obey Retry-After and otherwise wait 0.5 s to 8 s. A minute of the server's limits passes in 60 / CLOCK_RATE s, so the seconds
 that stand in a client's code are divided by it too; what the server tells it to wait is already in real time. Both may
 try as often as it takes. Prints one JSON line.

@@ -30,7 +30,7 @@ def tickets(count: int) -> list[str]:
 
 def uneven_tickets(count: int) -> list[str]:
     """Tickets of 40 to 700 characters, and one of a hundred of 4,000: what a limit of tokens has to reckon with."""
-    dice = random.Random(7)  # noqa: S311 - not a secret
+    dice = random.Random(7)
     lengths = [4_000 if dice.random() < 0.01 else dice.randint(40, 700) for _ in range(count)]
     return [f"ticket {n}: charged twice ".ljust(length, "x") for n, length in enumerate(lengths)]
 
