@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 #: One token of an answer, as this server counts.
 TOKEN_CHARS = 4
+# How our own client marks text that nobody vouches for: what a request is about stands inside.
+_FENCED = re.compile(r"<untrusted_text>\n(.*)\n</untrusted_text>", re.DOTALL)
 
 
 class RefusedError(Exception):
@@ -149,10 +152,12 @@ def texts(turns: Sequence[tuple[str, str]], *, is_structured: bool) -> tuple[str
     """Return what a conversation is about, and its characters. `turns`: role and text.
 
     It is about its last message; where a structure is asked for, about the first of the user's: what follows is repair.
+    The fence that our client puts around it is not a part of it.
     """
     users = [text for role, text in turns if role == "user"]
     text = users[0] if is_structured and users else turns[-1][1]
-    return text, sum(len(each) for _, each in turns)
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1] if fenced else text, sum(len(each) for _, each in turns)
 
 
 def tools_chars(tools: Mapping[str, object]) -> int:
