@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import date  # noqa: TC003 - pydantic reads the annotation
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
@@ -36,7 +36,7 @@ class Record(pydantic.BaseModel):
 
 
 @contextlib.contextmanager
-def place() -> Iterator[dict[str, str]]:
+def place() -> Iterator[dict[str, Any]]:
     """Yield where the model is: the provider that MODEL names, or a test server that spoils one of its answers."""
     if model := os.environ.get("MODEL"):
         yield {"model": model}
