@@ -261,6 +261,9 @@ class Worker:
                 report = await failed(activation, error)
             except (asyncio.CancelledError, RunCancelled, LaidAside):
                 return
+        finally:
+            # The task's context knows the activation: a ring that only the garbage collector would find, run by run.
+            activation.task = None
         self.active.pop(activation.run, None)
         self.report_soon(report)
 

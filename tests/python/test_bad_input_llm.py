@@ -280,7 +280,7 @@ def test_114_normal_forms_and_directions() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_115_a_key_that_comes_back(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A provider that repeats the key in its error: it is neither in the error, nor in a log, nor in any byte of the store."""
+    """A provider that repeats the key: it is neither in the error, nor in a log, nor in any byte of the store."""
     key = "canary-0123456789abcdefghijklmnop"
     refusal = Answer(401, {"error": {"message": f"Incorrect API key provided: {key}", "type": "x"}})
     settings = {"api_key": key}
