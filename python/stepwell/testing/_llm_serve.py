@@ -83,7 +83,8 @@ class LlmService(Service):
         self.kept: dict[tuple[str, str], _Kept] = {}
         self.counts = {"requests": 0, "admitted": 0, "refused": 0, "tokens_admitted": 0, "charged": 0, "replayed": 0}
         self.counts |= {"tokens_in": 0, "tokens_out": 0}
-        self.times: list[float] = []
+        self.first_time: float | None = None
+        self.last_time: float | None = None
 
     # --- which request is this ---
 
@@ -107,8 +108,8 @@ class LlmService(Service):
                 return self._fail(_CHAT, 401, "Incorrect API key provided.")
             return Plan(plain(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}))
         if path == "/counts":
-            first, last = (self.times[0], self.times[1]) if self.times else (None, None)
-            return Plan(plain(200, {**self.counts, "first_time": first, "last_time": last}))
+            times = {"first_time": self.first_time, "last_time": self.last_time}
+            return Plan(plain(200, self.counts | times))
         answer = self.control(method, path, body)
         return Plan(answer) if answer else self._fail(_CHAT, 404, f"no such path: {path}")
 
@@ -251,8 +252,8 @@ class LlmService(Service):
             return self._too_many(request, verdict, extra)
         self.counts["admitted"] += 1
         self.counts["tokens_admitted"] += tokens
-        now = time.time()
-        self.times = [self.times[0] if self.times else now, now]
+        self.last_time = time.time()
+        self.first_time = self.first_time or self.last_time
         attempt = self.attempt_of(fingerprint)
         request = _Request(form, path, model, text, fingerprint, attempt, api_key, key, ask)
         fault = self.fault_of(fingerprint, attempt)
