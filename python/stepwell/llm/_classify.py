@@ -16,7 +16,7 @@ from stepwell.llm._answer import json_in, repair_messages
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
-from stepwell.llm._usage import price_of, usage_of
+from stepwell.llm._usage import checked, cost_of, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -135,16 +135,16 @@ class Classifier:
     def read(self, body: bytes, attempts: int = 1) -> Classification:
         """Turn a recorded answer into a classification. Raises LlmError SW-E2122 when the provider says that it failed."""
         reply = self.model.adapter.read(parsed(body, self.model))
-        usage = usage_of(reply.counts, self.model)
+        numbers = checked(reply.counts)
         label, confidence, reason = self._judge(reply)
         return Classification(
             label,
             confidence,
             "review" if label is None else "ok",
             reason,
-            usage.tokens_in,
-            usage.tokens_out,
-            usage.cost_usd or 0.0,
+            numbers[0],
+            numbers[1],
+            cost_of(self.model, *numbers) or 0.0,
             self.model_name,
             attempts,
         )
