@@ -165,7 +165,7 @@ class Reader {
     }
     return headers;
   }
-  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms)
+  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms), and if it has it (body_bytes_max)
   HttpRequest request() {
     Reader fields(next());
     HttpRequest request;
@@ -175,6 +175,7 @@ class Reader {
     request.body = fields.text();
     request.connect_timeout_ms = fields.integer();
     request.total_timeout_ms = fields.integer();
+    if (fields.has_more()) request.body_bytes_max = fields.integer();
     return request;
   }
 
