@@ -243,8 +243,7 @@ _CORE: dict[str, tuple[str, str, str]] = {
     "SW-E1320": (
         "not a place that calls may go to",
         "The egress guard refused the host or an address that it resolves to: not the public internet, or denied.",
-        'If you trust it, allow it: Engine(..., egress=sw.Egress(allow=["vllm.internal", "10.0.0.0/8"])), or '
-        "STEPWELL_EGRESS_ALLOW. See docs/guide/egress.md.",
+        'If you trust it, allow it: egress=sw.Egress(allow=["vllm.internal", "10.0.0.0/8"]), or STEPWELL_EGRESS_ALLOW.',
     ),
     "SW-E1321": (
         "plain http to another machine",
