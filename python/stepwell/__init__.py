@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepwell._approval_inbox import Approval
     from stepwell._approvals import approval, approval_blocking
     from stepwell._batch import Batch, BatchItem, BatchProgress
+    from stepwell._egress import Egress
     from stepwell._engine import Engine
     from stepwell._errors import (
         ApprovalRejected,
@@ -81,6 +82,7 @@ _WHERE = {
     "ConflictError": "_errors",
     "Debounce": "_queues",
     "Decision": "_approval_case",
+    "Egress": "_egress",
     "Engine": "_engine",
     "FencedError": "_errors",
     "HistoryEntry": "_history",
@@ -152,6 +154,7 @@ __all__ = [
     "ConflictError",
     "Debounce",
     "Decision",
+    "Egress",
     "Engine",
     "FencedError",
     "HistoryEntry",

@@ -34,6 +34,8 @@ _Row: TypeAlias = tuple[
 _Limits: TypeAlias = tuple[int, int, int, int, bool, bool]
 # Retention: milliseconds after the end for finished, failed and dead runs; -1: for ever
 _Times: TypeAlias = tuple[int, int, int]
+# Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max
+_Egress: TypeAlias = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int]
 # Tally: workflow, status, runs, events, payload_bytes, history_bytes, oldest_at, newest_at, largest, largest_bytes
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
@@ -46,6 +48,9 @@ _Record: TypeAlias = tuple[
     int, int, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
 ]  # fmt: skip
+
+def check_egress(policy: _Egress, /) -> None: ...
+def special_range(address: str, /) -> str: ...  # "": public
 
 @final
 class StoreFile:
@@ -78,6 +83,7 @@ class Runtime:
         # ahead_ms, cut_at, keeps_cut, seed, slow_percent, busy_percent: TestWorld in stepwell/test_world.h
         test_world: tuple[int, int, bool, int, int, int] | None = None,
         retention: tuple[_Times, dict[str, _Times], int] | None = None,
+        egress: _Egress | None = None,
     ) -> Runtime: ...
     def serve(self, queue: str, in_flight_max: int, channel: int, /) -> None: ...
     def start(self, requests: list[_Start], /) -> list[_Answer]: ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
 from stepwell._approval_inbox import ApprovalInbox
+from stepwell._egress import Egress, egress_of
 from stepwell._errors import InputError, closed_error, failure_of
 from stepwell._lookup import Lookup
 from stepwell._plain_requests import PlainRequests
@@ -44,7 +45,8 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
     disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
     One process owns a file; a second engine on it is refused (ConflictError SW-E1101). `calls_per_host`: at most so many
     HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
-    ("30d", or a Retention); without it nothing is ever deleted.
+    ("30d", or a Retention); without it nothing is ever deleted. `egress`: where calls may go (see Egress); None: https to the
+    public internet, this machine by its name, and what STEPWELL_EGRESS_ALLOW, STEPWELL_EGRESS_HTTP and STEPWELL_PROXY say.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -59,6 +61,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
         lease: Duration = "30s",
         calls_per_host: int = 8192,
         retention: Retention | Duration | None = None,
+        egress: Egress | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -67,7 +70,8 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
         check_concurrency(calls_per_host, "calls_per_host")
-        proxy, no_proxy = _config.proxy()
+        policy = egress_of(egress)
+        proxy, no_proxy = policy.proxies()
         _config.keep_standard_descriptors()
         self._core: Any = _core.Runtime.open(
             self.path,
@@ -77,6 +81,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
             proxy=proxy,
             no_proxy=no_proxy,
             calls_per_host_max=calls_per_host,
+            egress=policy.to_core(),
             test_world=self._test_world,
             retention=None if retention is None else retention_of(retention).to_core(),
         )

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "stepwell/call.h"
+#include "stepwell/egress.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
 #include "stepwell/retention.h"
@@ -36,6 +37,7 @@ struct RuntimeOptions {
   std::string ca_bundle;      // PEM file for TLS; empty: curl's own
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
+  EgressPolicy egress;  // where calls may go
   int32_t connections_per_host_max = 8192;
   std::optional<TestWorld> test_world;               // for users' tests only
   std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted

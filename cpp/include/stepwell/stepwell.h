@@ -9,6 +9,7 @@
 //   retention.h RetentionPolicy                    what is let go of
 //   store.h     Store, Transition                  where it is kept
 //   store_file.h StoreFile                         its upkeep, while no engine has it
+//   egress.h    EgressPolicy                       where calls may go
 //   http.h      HttpTransport                      one request, one outcome
 //   call.h      CallSpec, JudgeRule                a request that a run waits for
 //   test_world.h  TestWorld, TestView              a movable clock and a failing store, for users' tests
@@ -16,6 +17,7 @@
 #pragma once
 
 #include "stepwell/call.h"
+#include "stepwell/egress.h"
 #include "stepwell/engine.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"

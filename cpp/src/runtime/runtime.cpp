@@ -114,6 +114,7 @@ class RuntimeDoor final : public Runtime {
     curl.ca_bundle = options_.ca_bundle;
     curl.proxy = options_.proxy;
     curl.no_proxy = options_.no_proxy;
+    curl.egress = options_.egress;
     curl.connections_per_host_max = options_.connections_per_host_max;
     auto transport = open_curl_transport(*loop_, *loop_, curl);
     if (!transport) return transport.error();
