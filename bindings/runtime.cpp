@@ -202,6 +202,33 @@ void register_keeping(py::class_<Runtime>& runtime) {
           py::arg("kind"), py::arg("name"), py::pos_only());
 }
 
+void register_budgets(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "change_budget",
+          [](Runtime& runtime, const std::string& name, const std::tuple<int64_t, int64_t>& cap, bool makes,
+             bool sets_cap, bool closes, const std::string& note) {
+            BudgetChange change{name, makes, sets_cap, {std::get<0>(cap), std::get<1>(cap)}, closes, note};
+            raise_unless_ok(without_gil([&] { return runtime.change_budget(std::move(change)); }));
+          },
+          py::arg("name"), py::kw_only(), py::arg("cap") = std::tuple<int64_t, int64_t>(-1, -1),
+          py::arg("makes") = false, py::arg("sets_cap") = false, py::arg("closes") = false, py::arg("note") = "")
+      .def(
+          "budgets",
+          [](Runtime& runtime, const std::string& name) {
+            const auto found = value_or_raise(without_gil([&] { return runtime.budgets(name); }));
+            py::list out;
+            for (const BudgetRow& row : found) {
+              out.append(py::make_tuple(row.name, row.cap.usd, row.cap.tokens, row.spent.usd, row.spent.tokens,
+                                        row.reserved.usd, row.reserved.tokens, row.doubt.usd, row.doubt.tokens,
+                                        row.call_count, row.odd_count, row.waiting_count, row.is_closed, row.run,
+                                        row.at, row.notes));
+            }
+            return out;
+          },
+          py::arg("name"), py::pos_only());
+}
+
 // What starts runs, waits for them and sends plain requests.
 void register_caller_side(py::class_<Runtime>& runtime) {
   runtime
@@ -316,6 +343,7 @@ void register_runtime(py::module_& module) {
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_budgets(runtime);
   register_test_side(runtime);
   register_upkeep(runtime);
 }

@@ -404,9 +404,10 @@ def catalogue() -> dict[str, tuple[str, str, str]]:
     """Return all codes with title, cause and fix."""
     from stepwell._approval_codes import CODES as APPROVALS
     from stepwell._batch_codes import CODES as BATCHES
+    from stepwell._budget_codes import CODES as BUDGETS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BATCHES, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -72,6 +72,10 @@ inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 inline constexpr ErrorCode kSignalTimeout = 2006;
 inline constexpr ErrorCode kRunTooLong = 2045;
+inline constexpr ErrorCode kBudgetReached = 2180;
+inline constexpr ErrorCode kBudgetClosed = 2181;
+inline constexpr ErrorCode kBudgetTooSmall = 2182;  // for this one call
+inline constexpr ErrorCode kBudgetNotFound = 2183;
 }  // namespace code
 
 class [[nodiscard]] Status {

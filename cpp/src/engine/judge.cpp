@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "engine/retry.h"
+#include "engine/usage.h"
 
 namespace stepwell::detail {
 
@@ -97,7 +98,9 @@ Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   const bool retryable = !is_hopeless && (call.repeatable || !outcome.maybe_sent);
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
-  return failure(call, code, std::move(text), 0, retryable);
+  Verdict verdict = failure(call, code, std::move(text), 0, retryable);
+  verdict.maybe_done = outcome.maybe_sent;
+  return verdict;
 }
 
 }  // namespace
@@ -137,6 +140,7 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
                     (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
                 response.status, retryable);
     verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
     return verdict;
   }
   if (call.judge.json_body) {
@@ -144,15 +148,19 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
     if (check != JsonCheck::kGood) {
       const std::string seen =
           check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
-      return failure(call, code::kHttpBody,
-                     place_of(call.request) + " expected JSON" +
-                         (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) +
-                         ", saw " + seen + ": " + peer_message(response),
-                     response.status, call.repeatable);
+      Verdict verdict =
+          failure(call, code::kHttpBody,
+                  place_of(call.request) + " expected JSON" +
+                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
+                      seen + ": " + peer_message(response),
+                  response.status, call.repeatable);
+      verdict.maybe_done = true;
+      return verdict;
     }
   }
   Verdict verdict;
   verdict.ok = true;
+  if (!call.spending.budgets.empty()) verdict.usage = read_usage(response.body, call.admission.usage);
   verdict.payload = std::move(response.body);
   return verdict;
 }

@@ -253,6 +253,16 @@ class RuntimeDoor final : public Runtime {
         [this, kind, name](auto send) { store_->documents(kind, name, std::move(send)); });
   }
 
+  Status change_budget(BudgetChange change) override {
+    return order([this, change = std::move(change)](auto send) mutable {
+      dispatcher_->change_budget(std::move(change), std::move(send));
+    });
+  }
+
+  Result<std::vector<BudgetRow>> budgets(const std::string& name) override {
+    return ask<std::vector<BudgetRow>>([this, name](auto send) { store_->budgets(name, std::move(send)); });
+  }
+
   Result<BackupProgress> backup(BackupSlice slice) override {
     return ask<BackupProgress>(
         [this, slice = std::move(slice)](auto send) mutable { store_->backup(std::move(slice), std::move(send)); });
