@@ -65,6 +65,9 @@ inline constexpr ErrorCode kHttpTls = 1305;
 inline constexpr ErrorCode kHttpBroken = 1306;  // the peer reset, or answered something that is not HTTP
 inline constexpr ErrorCode kHttpStatus = 1307;  // an answer that the judge calls a failure
 inline constexpr ErrorCode kHttpBody = 1308;    // a body that is not what was asked for (HTML, cut JSON)
+
+// It reserves more tokens than its bucket ever lets through.
+inline constexpr ErrorCode kCallTooLarge = 1320;
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 inline constexpr ErrorCode kSignalTimeout = 2006;

@@ -2,8 +2,10 @@
 // elsewhere. Any thread; nothing here throws.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace stepwell::detail {
 
@@ -14,6 +16,11 @@ enum class JsonCheck { kGood, kNotJson, kPointerMissing };
 // Whether `text` is one whole JSON text and, unless `pointer` is empty, holds a value other than null at that JSON
 // pointer.
 JsonCheck json_check(std::string_view text, const std::string& pointer);
+
+// The same, reading in the same pass what whole numbers stand at further pointers; `numbers` gets one for each, -1
+// where there is none, or a negative one.
+JsonCheck json_check(std::string_view text, const std::string& pointer, const std::vector<std::string>& pointers,
+                     std::vector<int64_t>& numbers);
 
 // The string at `pointer`, or an empty one when there is none.
 std::string json_string_at(std::string_view text, const std::string& pointer);

@@ -8,7 +8,9 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "engine/rate_headers.h"
 #include "engine/retry.h"
+#include "engine/usage.h"
 
 namespace stepwell::detail {
 
@@ -96,7 +98,51 @@ Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   const bool retryable = !is_hopeless && (call.repeatable || !outcome.maybe_sent);
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
-  return failure(call, code, std::move(text), 0, retryable);
+  Verdict verdict = failure(call, code, std::move(text), 0, retryable);
+  verdict.blame = is_hopeless ? Blame::kUnknown : Blame::kPeer;
+  return verdict;
+}
+
+Blame blame_of(int32_t status, bool is_quota) {
+  if (status == 429) return is_quota ? Blame::kOurs : Blame::kThrottle;
+  return status >= 500 ? Blame::kPeer : Blame::kOurs;
+}
+
+Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_ms) {
+  if (response.status < 200 || response.status > 299) {
+    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
+    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
+    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
+    Verdict verdict =
+        failure(call, code::kHttpStatus,
+                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
+                response.status, retryable);
+    verdict.blame = blame_of(response.status, is_quota);
+    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    return verdict;
+  }
+  Usage usage;
+  if (call.judge.json_body) {
+    const JsonCheck check = check_and_count(response.body, call.judge.required_pointer, call.admission.usage, usage);
+    if (check != JsonCheck::kGood) {
+      const std::string seen =
+          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
+      Verdict verdict =
+          failure(call, code::kHttpBody,
+                  place_of(call.request) + " expected JSON" +
+                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
+                      seen + ": " + peer_message(response),
+                  response.status, call.repeatable);
+      verdict.blame = Blame::kOurs;
+      verdict.usage = usage;
+      return verdict;
+    }
+  }
+  Verdict verdict;
+  verdict.ok = true;
+  verdict.usage = usage;
+  verdict.payload = std::move(response.body);
+  return verdict;
 }
 
 }  // namespace
@@ -123,33 +169,8 @@ int64_t parse_retry_after(const HttpHeaders& headers, WallMs wall_ms) {
 
 Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
   if (!outcome.status.is_ok()) return judge_transport(call, outcome);
-  HttpResponse& response = outcome.response;
-  if (response.status < 200 || response.status > 299) {
-    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
-    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
-    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
-    Verdict verdict =
-        failure(call, code::kHttpStatus,
-                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
-                response.status, retryable);
-    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
-    return verdict;
-  }
-  if (call.judge.json_body) {
-    const JsonCheck check = json_check(response.body, call.judge.required_pointer);
-    if (check != JsonCheck::kGood) {
-      const std::string seen =
-          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
-      return failure(call, code::kHttpBody,
-                     place_of(call.request) + " expected JSON" +
-                         (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) +
-                         ", saw " + seen + ": " + peer_message(response),
-                     response.status, call.repeatable);
-    }
-  }
-  Verdict verdict;
-  verdict.ok = true;
-  verdict.payload = std::move(response.body);
+  Verdict verdict = judge_answer(call, outcome.response, wall_ms);
+  if (!call.admission.bucket.empty()) verdict.limits = read_rate_headers(outcome.response.headers, wall_ms);
   return verdict;
 }
 
