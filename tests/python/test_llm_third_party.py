@@ -252,8 +252,21 @@ def test_embeddings(server: Server) -> None:
     assert all(len(vector) > 10 for vector in found.vectors)
 
 
+# What stubllm 0.1.5 streams as Anthropic lacks the last word of a text, and the arguments of a tool call.
+stream_pairs = pytest.mark.parametrize(
+    ("server", "form"),
+    [
+        pytest.param(*pair, marks=pytest.mark.xfail(reason="stubllm loses the end"))
+        if pair == ("stubllm", "anthropic")
+        else pair
+        for pair in PAIRS
+    ],
+    indirect=["server"],
+)
+
+
 @needs_streams
-@pairs
+@stream_pairs
 def test_a_stream(server: Server, form: str) -> None:
     answer = sw.llm.stream_blocking("zebra hello", max_tokens=50, **server.to(form))
     assert "".join(answer) == "Hello from afar"
@@ -261,7 +274,7 @@ def test_a_stream(server: Server, form: str) -> None:
 
 
 @needs_streams
-@pairs
+@stream_pairs
 def test_a_stream_with_a_tool_call(server: Server, form: str) -> None:
     answer = sw.llm.stream_blocking("zebra weather", tools=[look_up], **server.to(form)).result()
     assert [(call.name, call.arguments) for call in answer.tool_calls] == [("look_up", {"city": "Bonn"})]
