@@ -22,9 +22,13 @@ Answer = "bytes | Callable[[socket.socket], None]"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
+# A peer that closes a connection without a word may do so just when the next request is on its way.
+CLOSES = b"Connection: close\r\n"
+
+
 def answer(body: bytes, head: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """Return a whole answer; `head`: further header lines, each with its line end."""
-    return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, head, len(body), body)
+    """Return a whole answer, the last one of its connection; `head`: further header lines, each with its line end."""
+    return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (status, CLOSES, head, len(body), body)
 
 
 GOOD = answer(b'{"ok": true}')
@@ -114,7 +118,7 @@ class Peer:
         if callable(given):
             given(peer)
             return False
-        peer.sendall(given)
+        peer.sendall(given.replace(CLOSES, b"") if self._keeps else given)
         return self._keeps
 
 
@@ -145,7 +149,7 @@ async def calls(ask: dict[str, Any]) -> Outcome:
     """Make one recorded call, with a policy of retries that takes no time."""
     activation = current_activation.get()
     assert activation is not None
-    retry = sw.Retry(ask["attempts"], base="1ms", cap="2ms", max_elapsed="10m").to_core()
+    retry = sw.Retry(ask["attempts"], base="1ms", cap="2ms", max_elapsed=ask["patience"]).to_core()
     request = ("POST", ask["url"], (("idempotency-key", "k1"), ("authorization", "Bearer secret-of-a-test")), b"{}")
     tail = ((*request, 10_000, 20_000), retry, ask["repeatable"], ask["json"], ask["pointer"])
     try:
@@ -157,8 +161,8 @@ async def calls(ask: dict[str, Any]) -> Outcome:
 
 
 def call(engine: sw.Engine, url: str, **ask: Any) -> Outcome:
-    """Have a run call; `repeatable`, `json`, `pointer` and `attempts` (3) as in the core's CallSpec."""
-    asked = {"url": url, "repeatable": True, "json": True, "pointer": "", "attempts": 3, **ask}
+    """Have a run call; `repeatable`, `json`, `pointer`, `attempts` (3) and `patience` (10m) as in the core's CallSpec."""
+    asked = {"url": url, "repeatable": True, "json": True, "pointer": "", "attempts": 3, "patience": "10m", **ask}
     outcome = engine.start(calls, asked).result(60)
     assert "secret-of-a-test" not in outcome.message
     return outcome
