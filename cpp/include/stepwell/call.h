@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stepwell/budget.h"
 #include "stepwell/http.h"
 #include "stepwell/types.h"
 
@@ -42,23 +43,6 @@ struct Admission {
   std::string tenant;   // tenants take turns in a bucket's line
   int64_t tokens = 0;   // what it may use at most, by estimate: reserved, and settled from the answer's usage
   UsageRule usage;
-};
-
-// 10^-12 US dollars: cents of a thousandth of a token's price are still whole numbers.
-using Picodollars = int64_t;
-
-// Of one token.
-struct Price {
-  Picodollars input = 0;
-  Picodollars output = 0;
-  Picodollars cached = 0;  // instead of `input`
-};
-
-// What a call costs, and whose money it is. The estimate is reserved in each of the budgets before the call is sent.
-struct Spending {
-  Price price;
-  Picodollars estimate = 0;
-  std::vector<std::string> budgets;
 };
 
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
@@ -108,6 +92,7 @@ struct Verdict {
   bool ok = false;
   bool retryable = false;
   Blame blame = Blame::kNobody;
+  bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
   Usage usage;
   PeerLimits limits;

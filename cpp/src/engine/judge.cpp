@@ -93,13 +93,15 @@ Verdict failure(const CallSpec& call, ErrorCode code, std::string message, int32
 
 Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   const ErrorCode code = outcome.status.code();
-  const bool is_hopeless = code == code::kHttpUrl || code == code::kHttpTls || code == code::kHttpTooLarge ||
-                           outcome.status.kind() == StatusKind::kCancelled;
+  const StatusKind kind = outcome.status.kind();  // kInvalid: a bad URL, or one that the egress guard refuses
+  const bool is_hopeless = kind == StatusKind::kInvalid || kind == StatusKind::kCancelled || code == code::kHttpTls ||
+                           code == code::kHttpTooLarge;
   const bool retryable = !is_hopeless && (call.repeatable || !outcome.maybe_sent);
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
   Verdict verdict = failure(call, code, std::move(text), 0, retryable);
   verdict.blame = is_hopeless ? Blame::kUnknown : Blame::kPeer;
+  verdict.maybe_done = outcome.maybe_sent;
   return verdict;
 }
 
@@ -113,12 +115,16 @@ Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_m
     // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
     const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
     const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
+    // Another host must not get this one's credentials; and a POST that became a GET would be another request.
+    const bool is_redirect = response.status >= 300 && response.status <= 399 && response.status != 304;
     Verdict verdict =
         failure(call, code::kHttpStatus,
-                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
+                place_of(call.request) + " answered " + std::to_string(response.status) +
+                    (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
                 response.status, retryable);
     verdict.blame = blame_of(response.status, is_quota);
     verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
     return verdict;
   }
   Usage usage;
@@ -135,6 +141,7 @@ Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_m
                   response.status, call.repeatable);
       verdict.blame = Blame::kOurs;
       verdict.usage = usage;
+      verdict.maybe_done = true;
       return verdict;
     }
   }

@@ -6,15 +6,18 @@
 namespace stepwell::detail {
 
 namespace {
-constexpr int64_t kTokensMax = 1'000'000'000;
+// More than any answer has; beyond it a count is nonsense.
+constexpr int64_t kCountMax = 1'000'000'000;
 
-// Of those that are there; -1: none is.
-int64_t sum(const int64_t* numbers, size_t count) {
-  int64_t total = -1;
+// -1 as soon as one of them is: a part of a sum says nothing.
+int64_t sum(const int64_t* begin, size_t count) {
+  if (count == 0) return -1;
+  int64_t all = 0;
   for (size_t i = 0; i < count; ++i) {
-    if (numbers[i] >= 0) total = std::max<int64_t>(total, 0) + std::min(numbers[i], kTokensMax);
+    if (begin[i] < 0 || begin[i] > kCountMax) return -1;
+    all += begin[i];
   }
-  return std::min(total, kTokensMax);
+  return all;
 }
 
 }  // namespace
@@ -28,7 +31,7 @@ JsonCheck check_and_count(std::string_view body, const std::string& required_poi
   const JsonCheck check = json_check(body, required_pointer, pointers, numbers);
   usage.input = sum(numbers.data(), rule.input.size());
   usage.output = sum(numbers.data() + rule.input.size(), rule.output.size());
-  if (!rule.cached.empty()) usage.cached = std::clamp<int64_t>(numbers.back(), 0, std::max<int64_t>(usage.input, 0));
+  if (!rule.cached.empty()) usage.cached = std::max<int64_t>(numbers.back(), 0);
   return check;
 }
 

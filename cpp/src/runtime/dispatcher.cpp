@@ -123,6 +123,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.sla_at = run.sla_at;
         continuation.start->run.sla_ms = run.sla_ms;
         continuation.start->run.breach_flow = run.breach_flow;
+        continuation.start->run.budgets = run.budgets;
         continuation.start->run.version = run.version;
         continuation.start->run.group = run.group;
         ++queue.in_flight;
@@ -177,6 +178,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.sla_at = continuation.start->run.sla_at;
       history.row.sla_ms = continuation.start->run.sla_ms;
       history.row.breach_flow = std::move(continuation.start->run.breach_flow);
+      history.row.budgets = std::move(continuation.start->run.budgets);
       history.row.version = std::move(continuation.start->run.version);
       history.row.group = std::move(continuation.start->run.group);
       activate(*continuation.claimed_for, std::move(history));
@@ -239,6 +241,7 @@ void Dispatcher::on_report(Report& report) {
     case ReportKind::kCall: {
       input.kind = InputKind::kCallRequested;
       input.retry = report.call->retry;
+      input.spending = report.call->spending;
       auto call = std::make_shared<RunningCall>();
       call->spec = std::move(report.call);
       if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
@@ -286,6 +289,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   transition.taken = std::move(decision.taken);
   transition.creations = std::move(decision.creations);
   transition.messages = std::move(decision.messages);
+  transition.spends = std::move(decision.spends);
+  if (!transition.spends.empty() || transition.end) transition.wake_id = next_wake_ids();
   for (Message& message : transition.messages) {
     message.id = next_run_id();
     message.at = now;
@@ -303,6 +308,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   continuation.breaches = std::count_if(transition.events.begin(), transition.events.end(),
                                         [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
   continuation.wake_at = transition.park ? transition.park->wake_at : -1;
+  if (!transition.spends.empty() && transition.spends.front().is_asking)
+    continuation.asks = transition.events.front().step;
   for (Creation& creation : transition.creations) {
     if (creation.run == 0) creation.run = next_run_id();
     const WallMs at = creation.request.wake_at;
@@ -350,9 +357,11 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
       wake_by(continuation.wake_at);
       if (continuation.queues_runs) look_everywhere();
       pass_on(continuation.messages);
+      if (!continuation.asks.empty()) on_asked(continuation, answers[i].refusal);
     } else {
       on_lost(continuation, answers[i].status);
     }
+    if (!answers[i].woken.empty()) on_woken(answers[i]);
   }
   flush();
 }

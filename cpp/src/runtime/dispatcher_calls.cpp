@@ -53,6 +53,8 @@ void Dispatcher::transmit(const CallRef& call, std::shared_ptr<RunningCall> runn
                  input.attempt = call.attempt;
                  input.retryable = verdict.retryable;
                  input.retry_after_ms = verdict.retry_after_ms;
+                 input.maybe_done = verdict.maybe_done;
+                 input.usage = verdict.usage;
                  input.step = call.step;
                  input.took_ms = loop_.now_ms() - begun;
                  input.payload = std::move(verdict.payload);

@@ -76,6 +76,7 @@ struct SimWorld::Script {
   std::string input;
   LeaseToken token = 0;
   int next = 0;
+  int hold_count = 0;
   bool is_pausing = false;
   bool is_busy = false;  // a step is under way
   bool is_waiting = false;
@@ -267,6 +268,7 @@ void SimWorld::break_something() {
   for (int64_t left = clock_.draw(3); left > 0; --left) tell_one();
   if (!accepted_.empty() && clock_.chance(10)) pause_one();
   if (!has_steady_limits_ && clock_.chance(15)) limit_queue();
+  try_budgets();
   check_limits();
   Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
   if (clock_.chance(25)) {
@@ -301,6 +303,7 @@ void SimWorld::heal_and_demand_progress() {
   server_.faults.percent = 0;
   store_faults_.slow_percent = 0;
   step_fault_percent_ = 0;
+  raise_budget(1'000'000'000);
   const int64_t end = clock_.now_ms() + kHealMs;
   const auto is_unfinished = [this](const auto& entry) {
     const auto found = table_->load(entry.first);
@@ -339,6 +342,7 @@ void SimWorld::check_final() {
   everything.count_max = 1'000'000;
   everything.with_events = true;
   check_agreed_times(table_->find(everything));
+  check_ledger(table_->find(everything));
   for (const RunHistory& history : table_->find(everything)) {
     // Runs whose start was never answered may still go on, or wait for a signal that nobody knows to send.
     if (!accepted_.contains(history.row.parent) || is_final(history.row.status)) continue;
@@ -418,6 +422,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           fresh.token = item.token;
           for (const Event& event : item.history) {
             if (event.kind == EventKind::kStepSucceeded) fresh.values[event.step] = event.payload;
+            if (event.step.starts_with("held")) ++fresh.hold_count;
           }
           engine.scripts[item.run] = std::move(fresh);
           advance(engine, item.run);
@@ -434,11 +439,11 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
         case ItemKind::kAttempt:
           if (script != engine.scripts.end()) execute_local(engine, item.run, item.text, item.attempt);
           break;
-        case ItemKind::kCallHeld:
-          if (script != engine.scripts.end()) wait_for_call(engine, item);
-          break;
         case ItemKind::kStop:
           engine.scripts.erase(item.run);
+          break;
+        case ItemKind::kCallHeld:
+          if (script != engine.scripts.end()) wait_for_room(engine, item);
           break;
         case ItemKind::kPause:
           if (script == engine.scripts.end()) break;
@@ -497,6 +502,7 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->admission.circuit = "sim#k";
       report.call->admission.tenant = std::to_string(run % 3);
       report.call->admission.tokens = 1 + clock_.draw(100);
+      let_pay(run, *report.call);
       break;
     case StepKind::kChild:
       report.kind = ReportKind::kChild;
@@ -519,20 +525,20 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
   engine.loop.after(clock_.draw(2'000), [this, &engine, run] { ask_to_park(engine, run); });
 }
 
-// As a worker does whose call may not be sent yet: it waits under a name of its own, and asks again.
-void SimWorld::wait_for_call(Engine& engine, const Item& item) {
+// As for a signal; then the call is asked for anew.
+void SimWorld::wait_for_room(Engine& engine, Item& item) {
   Script& script = engine.scripts.at(item.run);
-  script.is_waiting = true;
   std::vector<Report> reports(1);
   reports[0].kind = ReportKind::kWait;
   reports[0].run = item.run;
   reports[0].token = script.token;
-  reports[0].step = "held:" + item.text + "#" + std::to_string(script.values.size());
-  reports[0].due_at = item.due_at;
+  reports[0].step = "held#" + std::to_string(++script.hold_count);
   reports[0].topic = item.payload;
-  engine.dispatcher.report(std::move(reports));
-  if (clock_.chance(70)) ask_to_park(engine, item.run);
+  reports[0].due_at = item.due_at;
+  reports[0].then_park = clock_.chance(70);
   ++report_.held;
+  script.is_waiting = true;
+  engine.dispatcher.report(std::move(reports));
 }
 
 void SimWorld::ask_to_park(Engine& engine, RunId run) {

@@ -11,32 +11,36 @@ import os
 import random
 import resource
 import signal
-import socket
-import struct
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from stepwell.testing._connection import Connection, Pacer
 from stepwell.testing._llm_faults import Faults, latency_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _JOURNAL_MAX = 1_000_000
-_SLOW_S = 0.02
-_HEADERS_MAX = 64 << 10
-_BODY_MAX = 32 << 20
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized",
             403: "Forbidden", 404: "Not Found", 409: "Conflict", 413: "Content Too Large", 422: "Unprocessable Content",
-            429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+            302: "Found", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+            529: "Overloaded"}  # fmt: skip
 
 
 class Plan(NamedTuple):
-    """How a request is answered: the bytes, what becomes of them (answer, slow, reset, hang), after how many seconds."""
+    """How a request is answered: the bytes, what becomes of them, after how many seconds.
+
+    how: "answer"; "slow" (in eight parts); "trickle" (one byte every `pause_s`); "part" (half, then a reset); "reset";
+    "hang"; "stream": the head, then each of `parts` as a chunk, with `pause_s` between two of them (0: as fast as the
+    client reads). A part that is None resets the connection.
+    """
 
     data: bytes
     how: str = "answer"
     delay_s: float = 0.0
+    parts: Iterable[bytes | None] = ()
+    pause_s: float = 0.0
 
 
 class Service:
@@ -53,6 +57,7 @@ class Service:
         self.attempts: dict[str, int] = {}
         self.entries: list[dict[str, Any]] = []
         self.count = 0
+        self.spoilt = 0
         self._file = journal
 
     def take(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Plan:
@@ -68,10 +73,24 @@ class Service:
         if self._file is not None:
             self._file.write(json.dumps(entry) + "\n")
 
+    def refuse(self, status: int, message: str) -> bytes:
+        """Write down what is no request at all; return the answer after which the connection is closed."""
+        self.enter({"path": "", "fingerprint": "", "attempt": 1, "answer": str(status), "text": ""})
+        return refusal(status, message, extra="connection: close\r\n")
+
     def attempt_of(self, fingerprint: str) -> int:
         """Count a request of this fingerprint and return how many there were."""
         attempt = self.attempts[fingerprint] = self.attempts.get(fingerprint, 0) + 1
         return attempt
+
+    def fault_of(self, fingerprint: str, attempt: int) -> str:
+        """Return the fault that an attempt meets, "" for none."""
+        faults = self.faults
+        if faults.share <= 0 or (faults.max_faults and self.spoilt >= faults.max_faults):
+            return ""
+        fault = faults.draw(self.seed, fingerprint, attempt)
+        self.spoilt += fault != ""
+        return fault
 
     def delay(self) -> float:
         """Return the seconds until an answer."""
@@ -86,7 +105,7 @@ class Service:
             return plain(200, self.count)
         if path == f"{self.control_prefix}/faults" and method == "POST":
             try:
-                self.faults = self.faults_type(**json.loads(body))
+                self.faults, self.spoilt = self.faults_type(**json.loads(body)), 0
             except (TypeError, ValueError) as error:
                 return refusal(400, str(error))
             return plain(200, {})
@@ -116,7 +135,7 @@ def refusal(status: int, message: str, kind: str = "invalid_request_error", extr
 def spoiled(fault: str, faults: Faults) -> bytes | None:
     """Return the answer of a fault that any API may have; None for one that needs to know more."""
     if fault == "429":
-        return refusal(429, "Rate limit reached", "rate_limit_error", f"retry-after: {faults.retry_after_s:g}\r\n")
+        return refusal(429, "Rate limit reached", "rate_limit_error", f"retry-after: {faults.retry_after_s:.15g}\r\n")
     if fault in ("500", "503"):
         return refusal(int(fault), "The server had an error", "server_error")
     if fault == "html":
@@ -128,117 +147,6 @@ def spoiled(fault: str, faults: Faults) -> bytes | None:
     return None
 
 
-# --- connections ---
-
-
-class Connection(asyncio.Protocol):
-    """One client connection: keep-alive and pipelining; answers go out in the order of the requests."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
-        self._is_busy = False  # an answer is due
-        self._is_reading = False
-        self._closes = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers make nothing else
-        self._transport = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Answers that are still due go nowhere."""
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        """Answer the request if it is complete and its turn has come."""
-        self._buffer = self._buffer + data if self._buffer else data
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Take complete requests, one after the other, until one has to wait for its answer."""
-        if self._is_reading:
-            return
-        self._is_reading, before = True, -1
-        while self._buffer and not self._is_busy and len(self._buffer) != before:
-            before = len(self._buffer)
-            self._next_request()
-        self._is_reading = False
-
-    def _next_request(self) -> None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._buffer) > _HEADERS_MAX:
-                self._give_up(400, "The headers are too long.")
-            return None
-        first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = headers.get("content-length", "0")
-        words = first.split(" ")
-        if len(words) != 3 or not length.isdigit() or "transfer-encoding" in headers:
-            return self._give_up(400, "A request line and a Content-Length are expected.")
-        if int(length) > _BODY_MAX:
-            return self._give_up(413, f"The body is longer than {_BODY_MAX} bytes.")
-        start, stop = end + 4, end + 4 + int(length)
-        if len(self._buffer) < stop:
-            if headers.get("expect") == "100-continue" and len(self._buffer) == start and self._transport:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            return None
-        body, self._buffer = self._buffer[start:stop], self._buffer[stop:]
-        self._is_busy = True
-        self._closes = headers.get("connection", "").lower() == "close"
-        method, path, _ = words
-        return self._carry_out(self._service.take(method, path, headers, body))
-
-    def _give_up(self, status: int, message: str) -> None:
-        self._service.enter({"path": "", "fingerprint": "", "attempt": 1, "answer": str(status), "text": ""})
-        self._closes = True
-        self._buffer = b""
-        self._answer(refusal(status, message, extra="connection: close\r\n"))
-
-    def _carry_out(self, plan: Plan) -> None:
-        acts: dict[str, Callable[[], None]] = {
-            "answer": lambda: self._answer(plan.data),
-            "slow": lambda: self._drip(plan.data, 0),
-            "reset": self._reset,
-            "hang": lambda: None,
-        }
-        if plan.delay_s == 0:
-            return acts[plan.how]()
-        asyncio.get_running_loop().call_later(plan.delay_s, acts[plan.how])
-        return None
-
-    def _reset(self) -> None:
-        if self._transport is None:
-            return
-        # SO_LINGER without time: closing sends RST.
-        with contextlib.suppress(OSError):
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
-    def _drip(self, answer: bytes, at: int) -> None:
-        if self._transport is None:
-            return
-        step = max(1, len(answer) // 8)
-        if at + step >= len(answer):
-            self._answer(answer[at:])
-            return
-        self._transport.write(answer[at : at + step])
-        asyncio.get_running_loop().call_later(_SLOW_S, self._drip, answer, at + step)
-
-    def _answer(self, data: bytes) -> None:
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        self._is_busy = False
-        if self._closes:
-            self._buffer = b""
-            self._transport.close()
-        self._go_on()
-
-
 async def _serve(service_type: type[Service], base: str, arguments: argparse.Namespace) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
@@ -247,8 +155,8 @@ async def _serve(service_type: type[Service], base: str, arguments: argparse.Nam
         # Line by line, so that what a killed server received can be read.
         file = stack.enter_context(open(arguments.journal, "a", buffering=1)) if arguments.journal else None  # noqa: ASYNC230, PTH123
         service = service_type(arguments, file)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(service), "127.0.0.1", arguments.port, backlog=4096)
+        loop, pacer = asyncio.get_running_loop(), Pacer()
+        server = await loop.create_server(lambda: Connection(service, pacer), "127.0.0.1", arguments.port, backlog=4096)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
