@@ -132,16 +132,7 @@ void SimWorld::boot(int index) {
   const ProcessId process = next_process_++;
   auto& slot = engines_[static_cast<size_t>(index)];
   slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
-  // Some engines know their limits, some learn that there are none; outages open the circuit often.
-  CallLimits limits;
-  if (clock_.chance(50)) limits.all = {60 + clock_.draw(3'000), 3'000 + clock_.draw(100'000), clock_.draw(4)};
-  if (clock_.chance(20)) limits.tenant = {30 + clock_.draw(600), 0, clock_.draw(2)};
-  slot->dispatcher.admission().set_limits("sim:*", limits);
-  BreakerPolicy policy;
-  policy.failures_min = 3;
-  policy.window = 8;
-  policy.cool_down_ms_max = 20'000;
-  slot->dispatcher.admission().set_breaker("*", policy);
+  limit_calls(slot->dispatcher);
   slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
 }
 
@@ -162,26 +153,6 @@ void SimWorld::limit_queue() {
     limits_.rate_period_ms = 1'000;
   }
   table_->set_limits(kQueue, limits_);
-}
-
-// Whoever is leased counts, however long ago the engine that leased it fell silent.
-void SimWorld::check_limits() {
-  if (!has_steady_limits_) return;
-  FindRequest everything;
-  everything.count_max = 1'000'000;
-  std::map<std::string, int64_t> running;
-  int64_t all = 0;
-  for (const RunHistory& history : table_->find(everything)) {
-    if (history.row.status != RunStatus::kRunning) continue;
-    ++all;
-    if (!history.row.group.empty()) ++running[history.row.group];
-  }
-  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
-    return fail("more runs are leased than the queue's limit");
-  if (limits_.group_in_flight_max < 0) return;
-  for (const auto& [group, count] : running) {
-    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
-  }
 }
 
 void SimWorld::start_some() {
@@ -498,10 +469,7 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
-      report.call->admission.bucket = "sim:m#k";
-      report.call->admission.circuit = "sim#k";
-      report.call->admission.tenant = std::to_string(run % 3);
-      report.call->admission.tokens = 1 + clock_.draw(100);
+      let_pass(run, *report.call);
       let_pay(run, *report.call);
       break;
     case StepKind::kChild:

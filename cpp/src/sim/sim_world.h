@@ -58,6 +58,8 @@ class SimWorld {
   void check_final();
   void check_agreed_times(const std::vector<RunHistory>& runs);
   // Budgets (sim_budgets.cpp).
+  void limit_calls(detail::Dispatcher& dispatcher);
+  void let_pass(RunId run, CallSpec& call);
   static void let_pay(RunId run, CallSpec& call);
   void raise_budget(Picodollars cap);
   void try_budgets();
