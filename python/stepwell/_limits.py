@@ -54,10 +54,13 @@ class Limit:
 
     def to_core(self) -> tuple[_Rates, _Rates, int]:
         """Return the limits of all and of a tenant in the core's form, and the burst in milliseconds."""
-        return self._rates(), (self.per_tenant or Limit())._rates(), duration_ms(self.burst, "Limit.burst")
+        return _rates(self), _rates(self.per_tenant), duration_ms(self.burst, "Limit.burst")
 
-    def _rates(self) -> _Rates:
-        return self.requests_per_minute or 0, self.tokens_per_minute or 0, self.concurrency or 0
+
+def _rates(limit: Limit | None) -> _Rates:
+    if limit is None:
+        return 0, 0, 0
+    return limit.requests_per_minute or 0, limit.tokens_per_minute or 0, limit.concurrency or 0
 
 
 @dataclass(frozen=True, slots=True)
