@@ -80,6 +80,9 @@ py::dict counters_of(Runtime& runtime) {
   out["calls_sent"] = counters.calls_sent;
   out["calls_in_flight"] = counters.calls_in_flight;
   out["retries"] = counters.retries;
+  out["calls_waiting"] = counters.calls_waiting;
+  out["calls_held"] = counters.calls_held;
+  out["calls_throttled"] = counters.calls_throttled;
   out["sla_breaches"] = counters.sla_breaches;
   return out;
 }
@@ -229,6 +232,65 @@ void register_budgets(py::class_<Runtime>& runtime) {
           py::arg("name"), py::pos_only());
 }
 
+// (requests_per_minute, tokens_per_minute, concurrency)
+using RatesTuple = std::tuple<int64_t, int64_t, int64_t>;
+
+RatesTuple to_tuple(const CallRates& rates) {
+  return {rates.requests_per_minute, rates.tokens_per_minute, rates.concurrency};
+}
+
+CallRates rates_of(const RatesTuple& given) { return {std::get<0>(given), std::get<1>(given), std::get<2>(given)}; }
+
+py::tuple calls_of(Runtime& runtime) {
+  const CallsView calls = value_or_raise(without_gil([&] { return runtime.look_at_calls(); }));
+  py::list buckets;
+  for (const BucketView& view : calls.buckets) {
+    buckets.append(py::make_tuple(view.name, to_tuple(view.limits.all), to_tuple(view.limits.tenant),
+                                  to_tuple(view.learned), view.requests_room, view.tokens_room, view.window,
+                                  view.in_flight, view.waiting, view.tenants, view.sent, view.held, view.throttled,
+                                  view.tokens_used, view.paused_until));
+  }
+  py::list circuits;
+  for (const CircuitView& view : calls.circuits) {
+    circuits.append(py::make_tuple(view.name, static_cast<int>(view.state), view.open_until, view.calls, view.failures,
+                                   view.openings, view.held, view.retries_held));
+  }
+  return py::make_tuple(buckets, circuits);
+}
+
+// What calls wait for.
+void register_admission(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "set_call_limits",
+          [](Runtime& runtime, const std::string& name, const RatesTuple& all, const RatesTuple& tenant,
+             int64_t burst_ms) {
+            const CallLimits limits{rates_of(all), rates_of(tenant), burst_ms};
+            raise_unless_ok(without_gil([&] { return runtime.set_call_limits(name, limits); }));
+          },
+          py::arg("name"), py::arg("all"), py::arg("tenant"), py::arg("burst_ms"), py::pos_only())
+      .def(
+          "set_breaker",
+          [](Runtime& runtime, const std::string& name, const std::vector<int64_t>& given) {
+            if (given.size() != 11) throw py::type_error("a breaker has eleven members");
+            BreakerPolicy policy;
+            policy.window = static_cast<int32_t>(given[0]);
+            policy.failures_min = static_cast<int32_t>(given[1]);
+            policy.failure_percent = static_cast<int32_t>(given[2]);
+            policy.slow_ms = given[3];
+            policy.slow_percent = static_cast<int32_t>(given[4]);
+            policy.cool_down_ms = given[5];
+            policy.cool_down_ms_max = given[6];
+            policy.probes_max = static_cast<int32_t>(given[7]);
+            policy.successes_min = static_cast<int32_t>(given[8]);
+            policy.retry_percent = static_cast<int32_t>(given[9]);
+            policy.retries_per_second_min = static_cast<int32_t>(given[10]);
+            raise_unless_ok(without_gil([&] { return runtime.set_breaker(name, policy); }));
+          },
+          py::arg("name"), py::arg("policy"), py::pos_only())
+      .def("look_at_calls", &calls_of, py::pos_only());
+}
+
 // What starts runs, waits for them and sends plain requests.
 void register_caller_side(py::class_<Runtime>& runtime) {
   runtime
@@ -343,6 +405,7 @@ void register_runtime(py::module_& module) {
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_admission(runtime);
   register_budgets(runtime);
   register_test_side(runtime);
   register_upkeep(runtime);

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from stepwell._history import HistoryEntry, HistoryKind
+    from stepwell._limits import Breaker, Bucket, Circuit, Limit
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._retention import Retention
     from stepwell._run import Run
@@ -78,10 +79,13 @@ _WHERE = {
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
     "Breach": "_sla",
+    "Breaker": "_limits",
+    "Bucket": "_limits",
     "Budget": "llm._budget",
     "BudgetAccount": "_budgets",
     "BudgetChange": "_budgets",
     "BusyError": "_errors",
+    "Circuit": "_limits",
     "ClosedError": "_errors",
     "Collect": "_queues",
     "ConflictError": "_errors",
@@ -93,6 +97,7 @@ _WHERE = {
     "HistoryEntry": "_history",
     "HistoryKind": "_history",
     "InputError": "_errors",
+    "Limit": "_limits",
     "LlmError": "_errors",
     "NotFoundError": "_errors",
     "Queue": "_queues",
@@ -153,10 +158,13 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "Breach",
+    "Breaker",
+    "Bucket",
     "Budget",
     "BudgetAccount",
     "BudgetChange",
     "BusyError",
+    "Circuit",
     "ClosedError",
     "Collect",
     "ConflictError",
@@ -168,6 +176,7 @@ __all__ = [
     "HistoryEntry",
     "HistoryKind",
     "InputError",
+    "Limit",
     "LlmError",
     "NotFoundError",
     "Queue",

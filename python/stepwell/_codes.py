@@ -405,9 +405,10 @@ def catalogue() -> dict[str, tuple[str, str, str]]:
     from stepwell._approval_codes import CODES as APPROVALS
     from stepwell._batch_codes import CODES as BATCHES
     from stepwell._budget_codes import CODES as BUDGETS
+    from stepwell._limit_codes import CODES as LIMITS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -36,6 +36,12 @@ _Limits: TypeAlias = tuple[int, int, int, int, bool, bool]
 # Account: name, then in picodollars and in tokens its cap (-1: none), spent, reserved, in doubt; calls, odd ones, waiting
 # ones, is_closed, run (0: no one run's), changed at, notes
 _Account: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int, int, int, bool, int, int, str]
+_Rates: TypeAlias = tuple[int, int, int]
+# Bucket: name, limits of all, of a tenant, learned; requests_room, tokens_room, window (-1: no limit), in_flight, waiting,
+# tenants, sent, held, throttled, tokens_used, paused_until (-1: not)
+_Bucket: TypeAlias = tuple[str, _Rates, _Rates, _Rates, int, int, int, int, int, int, int, int, int, int, int]
+# Circuit: name, state, open_until (-1: not open), calls and failures that count, openings, held, retries_held
+_Circuit: TypeAlias = tuple[str, int, int, int, int, int, int, int]
 # Retention: milliseconds after the end for finished, failed and dead runs; -1: for ever
 _Times: TypeAlias = tuple[int, int, int]
 # Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max
@@ -133,6 +139,12 @@ class Runtime:
         with_events: bool = False,
     ) -> list[_Row]: ...
     def set_limits(self, queue: str, limits: _Limits, /) -> None: ...
+    # Rates: requests_per_minute, tokens_per_minute, concurrency; 0: no limit. Of all, of each tenant; then burst_ms
+    def set_call_limits(self, name: str, all: _Rates, tenant: _Rates, burst_ms: int, /) -> None: ...
+    # window, failures_min, failure_percent, slow_ms, slow_percent, cool_down_ms, cool_down_ms_max, probes_max,
+    # successes_min, retry_percent, retries_per_second_min
+    def set_breaker(self, name: str, policy: list[int], /) -> None: ...
+    def look_at_calls(self, /) -> tuple[list[_Bucket], list[_Circuit]]: ...
     # limits, queued, held back by their group's limit, running
     def look(self, queue: str, /) -> tuple[_Limits, int, int, int]: ...
     def keep(self, kind: str, name: str, version: int, body: bytes, /) -> None: ...

@@ -14,6 +14,7 @@ from stepwell._approval_inbox import ApprovalInbox
 from stepwell._budgets import BudgetVerbs, joined, with_budgets
 from stepwell._egress import Egress, egress_of
 from stepwell._errors import InputError, closed_error, failure_of
+from stepwell._limits import Limit, LimitVerbs
 from stepwell._lookup import Lookup
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
@@ -27,7 +28,7 @@ from stepwell._types import Duration, check_text, duration_ms, wait_s
 from stepwell._workflow import Workflow, check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -35,12 +36,10 @@ if TYPE_CHECKING:
     from stepwell.llm._budget import Budget
 
 R = TypeVar("R")
-
-
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
+class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, ScheduleVerbs):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
@@ -49,7 +48,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
     HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
     ("30d", or a Retention); without it nothing is ever deleted. `egress`: where calls may go (see Egress); None: https to the
     public internet, this machine by its name, and what STEPWELL_EGRESS_ALLOW, STEPWELL_EGRESS_HTTP and STEPWELL_PROXY say.
-    `budget`: what the calls of all its runs may cost.
+    `budget`: what the calls of all its runs may cost. `limits`: what models let through, by name; see `limit`.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -66,6 +65,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
         retention: Retention | Duration | None = None,
         egress: Egress | None = None,
         budget: Budget | None = None,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -97,6 +97,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
         self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
         _open_engines.add(self)
         self._worker.budgets = self._adopt(budget)
+        self._limit_all(limits)
         for flow in workflows:
             self.serve(flow)
 

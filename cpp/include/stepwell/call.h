@@ -91,8 +91,8 @@ enum class Blame : uint8_t {
 struct Verdict {
   bool ok = false;
   bool retryable = false;
-  bool maybe_done = false;  // it failed, and the peer may have done (and charged) it all the same
   Blame blame = Blame::kNobody;
+  bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
   Usage usage;
   PeerLimits limits;

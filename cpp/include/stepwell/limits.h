@@ -1,11 +1,13 @@
 // What calls wait for before they are sent: the limits of a bucket, and the breaker of a circuit.
 //
 // Plain values, any thread. A bucket is one provider, model and key; a circuit one host and key. Both live in one
-// process: what they have learned is learned again after a restart, beginning without a burst.
+// process: what they have learned is learned again after a restart, beginning without a burst. Limits go by the name of
+// a bucket without its key, "openai:gpt-4o", else "openai:*", else "*"; breakers by a host, else "*".
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "stepwell/types.h"
 
@@ -63,6 +65,11 @@ struct CircuitView {
   WallMs open_until = -1;
   int64_t calls = 0, failures = 0;                   // among the last that count
   int64_t openings = 0, held = 0, retries_held = 0;  // since open
+};
+
+struct CallsView {
+  std::vector<BucketView> buckets;
+  std::vector<CircuitView> circuits;
 };
 
 }  // namespace stepwell

@@ -100,8 +100,8 @@ Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
   Verdict verdict = failure(call, code, std::move(text), 0, retryable);
-  verdict.maybe_done = outcome.maybe_sent;
   verdict.blame = is_hopeless ? Blame::kUnknown : Blame::kPeer;
+  verdict.maybe_done = outcome.maybe_sent;
   return verdict;
 }
 
@@ -122,9 +122,9 @@ Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_m
                 place_of(call.request) + " answered " + std::to_string(response.status) +
                     (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
                 response.status, retryable);
-    verdict.maybe_done = is_maybe_done_status(response.status);
     verdict.blame = blame_of(response.status, is_quota);
     verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
     return verdict;
   }
   Usage usage;
@@ -140,8 +140,8 @@ Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_m
                       seen + ": " + peer_message(response),
                   response.status, call.repeatable);
       verdict.blame = Blame::kOurs;
-      verdict.maybe_done = true;
       verdict.usage = usage;
+      verdict.maybe_done = true;
       return verdict;
     }
   }

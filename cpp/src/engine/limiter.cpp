@@ -48,12 +48,15 @@ void Meter::drain(int64_t now_ms) {
   }
 }
 
-int64_t Meter::wait_ms(int64_t cost, int64_t now_ms) {
+int64_t Meter::wait_behind_ms(int64_t ahead, int64_t cost, int64_t now_ms) {
   if (units_ == 0) return 0;
   drain(now_ms);
+  const int64_t level = std::min(level_ + std::min(ahead, kUnitsMax) * period_ms_, kLevelMax);
   const int64_t room = std::max<int64_t>(burst_ - std::min(cost, kUnitsMax), 0) * period_ms_;
-  return level_ <= room ? 0 : until(level_ - room, units_);
+  return level <= room ? 0 : until(level - room, units_);
 }
+
+int64_t Meter::wait_ms(int64_t cost, int64_t now_ms) { return wait_behind_ms(0, cost, now_ms); }
 
 void Meter::take(int64_t cost, int64_t now_ms) {
   if (units_ == 0) return;
@@ -76,10 +79,6 @@ int64_t Meter::cost_ms(int64_t cost) const {
   return units_ == 0 || cost <= 0 ? 0 : until(std::min(cost, kUnitsMax) * period_ms_, units_);
 }
 
-int64_t Meter::wait_behind_ms(int64_t cost, int64_t now_ms) {
-  return units_ == 0 ? 0 : cost_ms(std::min(cost, kUnitsMax) - room(now_ms));
-}
-
 // --- Limiter ---
 
 void Limiter::set_rates(const CallRates& rates, int64_t burst_ms, int64_t now_ms) {
@@ -98,8 +97,9 @@ int64_t Limiter::wait_ms(int64_t tokens, int64_t now_ms) {
   return concurrency_ > 0 && in_flight_ >= concurrency_ ? kUntilOneEnds : 0;
 }
 
-int64_t Limiter::wait_behind_ms(int64_t requests, int64_t tokens, int64_t now_ms) {
-  return std::max(requests_.wait_behind_ms(requests, now_ms), tokens_.wait_behind_ms(tokens, now_ms));
+int64_t Limiter::wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms) {
+  return std::max(requests_.wait_behind_ms(requests_ahead, 1, now_ms),
+                  tokens_.wait_behind_ms(tokens_ahead, tokens, now_ms));
 }
 
 int64_t Limiter::cost_ms(int64_t tokens) const { return std::max(requests_.cost_ms(1), tokens_.cost_ms(tokens)); }
@@ -120,6 +120,7 @@ void Limiter::leave(int64_t tokens, int64_t used, int64_t now_ms) {
 BucketLimiter::BucketLimiter(int64_t now_ms) : window_(kWindowAtStart) { set_limits({}, now_ms); }
 
 void BucketLimiter::set_limits(const CallLimits& limits, int64_t now_ms) {
+  const bool is_window_full = window_ >= window_max();
   limits_ = limits;
   set_own_rates(now_ms);
   const bool is_rate_known = own_.requests_.is_limited() || own_.tokens_.is_limited();
@@ -127,7 +128,7 @@ void BucketLimiter::set_limits(const CallLimits& limits, int64_t now_ms) {
     is_starting_ = false;
     window_ = kWindowMax;
   }
-  window_ = std::min(window_, window_max());
+  if (is_window_full || window_ > window_max()) window_ = window_max();
 }
 
 int64_t BucketLimiter::window_max() const {
@@ -163,8 +164,8 @@ int64_t BucketLimiter::wait_ms(int64_t tokens, int64_t now_ms) {
   return own_.in_flight_ >= window_ ? kUntilOneEnds : 0;
 }
 
-int64_t BucketLimiter::wait_behind_ms(int64_t requests, int64_t tokens, int64_t now_ms) {
-  return std::max(paused_until_ms_ - now_ms, own_.wait_behind_ms(requests, tokens, now_ms));
+int64_t BucketLimiter::wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms) {
+  return std::max(paused_until_ms_ - now_ms, own_.wait_behind_ms(requests_ahead, tokens_ahead, tokens, now_ms));
 }
 
 void BucketLimiter::enter(int64_t tokens, int64_t now_ms) {

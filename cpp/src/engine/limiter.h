@@ -27,8 +27,8 @@ class Meter {
   void set_used(int64_t units, int64_t now_ms);
   // Units that may go now; -1: no limit.
   int64_t room(int64_t now_ms);
-  // Until so many units may have gone, one after the other.
-  int64_t wait_behind_ms(int64_t cost, int64_t now_ms);
+  // The same, when so many others go before.
+  int64_t wait_behind_ms(int64_t ahead, int64_t cost, int64_t now_ms);
   // What so many take of the time.
   [[nodiscard]] int64_t cost_ms(int64_t cost) const;
 
@@ -51,8 +51,8 @@ class Limiter {
   void set_rates(const CallRates& rates, int64_t burst_ms, int64_t now_ms);
   // Until a call may go: 0 now; kUntilOneEnds.
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
-  // Until so many calls with so many tokens in all may have gone, by the rates alone.
-  int64_t wait_behind_ms(int64_t requests, int64_t tokens, int64_t now_ms);
+  // Until a call may go, by the rates alone, when so many others with so many tokens in all go before.
+  int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
   // What one call takes of the time.
   [[nodiscard]] int64_t cost_ms(int64_t tokens) const;
   void enter(int64_t tokens, int64_t now_ms);
@@ -87,7 +87,7 @@ class BucketLimiter {
 
   void set_limits(const CallLimits& limits, int64_t now_ms);
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
-  int64_t wait_behind_ms(int64_t requests, int64_t tokens, int64_t now_ms);
+  int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
   [[nodiscard]] int64_t cost_ms(int64_t tokens) const { return own_.cost_ms(tokens); }
   void enter(int64_t tokens, int64_t now_ms);
   void leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state);

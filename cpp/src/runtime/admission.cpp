@@ -207,29 +207,31 @@ PlaceId AdmissionStage::ask(CallRef call, const Admission& admission, int32_t pr
   Bucket* bucket = admission.bucket.empty() ? nullptr : &bucket_of(admission.bucket);
   if (circuit != nullptr && hold_for_circuit(*circuit, call, bucket)) return 0;
   const int64_t tokens = std::max<int64_t>(admission.tokens, 0);
+  Tenant* tenant = bucket == nullptr ? nullptr : &tenant_of(*bucket, admission.tenant);
+  if (bucket != nullptr && (refuse_too_large(*bucket, call, tokens) || hold_for_line(*bucket, *tenant, call, tokens))) {
+    return 0;
+  }
+  if (circuit != nullptr && call.attempt > 1) circuit->retries.on_retry(loop_.now_ms());
   if (bucket == nullptr) {
     Ruling ruling;
     ruling.pass = enter_circuit(circuit, call);
     rule_(call, std::move(ruling));
     return 0;
   }
-  Tenant& tenant = tenant_of(*bucket, admission.tenant);
-  if (refuse_too_large(*bucket, call, tokens) || hold_for_line(*bucket, tenant, call, tokens)) return 0;
-  if (circuit != nullptr && call.attempt > 1) circuit->retries.on_retry(loop_.now_ms());
   const int64_t now = loop_.now_ms();
-  if (bucket->waiting == 0 && bucket->limiter.wait_ms(tokens, now) == 0 && tenant.limiter.wait_ms(tokens, now) == 0) {
-    send(*bucket, circuit, tenant, call, tokens);
+  if (bucket->waiting == 0 && bucket->limiter.wait_ms(tokens, now) == 0 && tenant->limiter.wait_ms(tokens, now) == 0) {
+    send(*bucket, circuit, *tenant, call, tokens);
     return 0;
   }
   const PlaceId place = next_place_++;
-  places_.emplace(place, Place{bucket, &tenant, -static_cast<int64_t>(priority)});
-  tenant.line.emplace(Tenant::Key(-static_cast<int64_t>(priority), place),
-                      WaitingCall{std::move(call), circuit, tokens});
-  tenant.line_tokens += tokens;
+  places_.emplace(place, Place{bucket, tenant, -static_cast<int64_t>(priority)});
+  tenant->line.emplace(Tenant::Key(-static_cast<int64_t>(priority), place),
+                       WaitingCall{std::move(call), circuit, tokens});
+  tenant->line_tokens += tokens;
   ++bucket->waiting;
   bucket->waiting_tokens += tokens;
   if (circuit != nullptr) ++circuit->user_count;
-  if (tenant.state == TenantState::kIdle) bucket->set_state(tenant, TenantState::kReady);
+  if (tenant->state == TenantState::kIdle) bucket->set_state(*tenant, TenantState::kReady);
   pump(*bucket);
   return places_.contains(place) ? place : 0;
 }
@@ -374,12 +376,12 @@ bool AdmissionStage::hold_for_line(Bucket& bucket, Tenant& tenant, const CallRef
     return at - now - kLeadMs;
   };
   const auto line_count = static_cast<int64_t>(tenant.line.size());
-  const int64_t own = turn(tenant.limiter.wait_behind_ms(line_count + 1, tenant.line_tokens + tokens, now),
+  const int64_t own = turn(tenant.limiter.wait_behind_ms(line_count, tenant.line_tokens, tokens, now),
                            tenant.limiter.cost_ms(tokens), tenant.booked_ms);
-  const int64_t common =
-      own > 0 ? 0
-              : turn(bucket.limiter.wait_behind_ms(bucket.waiting + 1, bucket.waiting_tokens + tokens, now),
-                     bucket.limiter.cost_ms(tokens), bucket.booked_ms);
+  const int64_t common = own > 0
+                             ? 0
+                             : turn(bucket.limiter.wait_behind_ms(bucket.waiting, bucket.waiting_tokens, tokens, now),
+                                    bucket.limiter.cost_ms(tokens), bucket.booked_ms);
   if (own == 0 && common == 0) return false;
   hold(call, std::max(own, common), 0, &bucket);
   return true;

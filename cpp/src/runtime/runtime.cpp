@@ -256,12 +256,10 @@ class RuntimeDoor final : public Runtime {
     });
   }
 
-  Result<std::vector<BucketView>> look_at_buckets() override {
-    return ask<std::vector<BucketView>>([this](auto send) { send(dispatcher_->admission().buckets()); });
-  }
-
-  Result<std::vector<CircuitView>> look_at_circuits() override {
-    return ask<std::vector<CircuitView>>([this](auto send) { send(dispatcher_->admission().circuits()); });
+  Result<CallsView> look_at_calls() override {
+    return ask<CallsView>([this](auto send) {
+      send(CallsView{dispatcher_->admission().buckets(), dispatcher_->admission().circuits()});
+    });
   }
 
   Status keep(Document document) override {

@@ -1,14 +1,25 @@
 #include "sim/limited_http.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 namespace stepwell::sim {
 
+void LimitedHttp::Level::refill(int64_t now_ms) {
+  left = std::min(limit, left + static_cast<double>(now_ms - at_ms) * limit / 60'000);
+  at_ms = now_ms;
+}
+
+int64_t LimitedHttp::Level::wait_ms(double cost) const {
+  return left >= cost ? 0 : static_cast<int64_t>(std::ceil((cost - left) * 60'000 / limit));
+}
+
 LimitedHttp::LimitedHttp(SimClock& clock, Loop& loop, PeerSettings given)
     : settings(given), clock_(clock), loop_(loop) {
-  requests_.set_rate(settings.requests_per_minute, detail::kMinuteMs, settings.requests_per_minute, clock.now_ms());
-  tokens_.set_rate(settings.tokens_per_minute, detail::kMinuteMs, settings.tokens_per_minute, clock.now_ms());
+  requests_.limit = requests_.left = static_cast<double>(settings.requests_per_minute);
+  tokens_.limit = tokens_.left = static_cast<double>(settings.tokens_per_minute);
+  requests_.at_ms = tokens_.at_ms = clock.now_ms();
 }
 
 CallId LimitedHttp::send(HttpRequest request, HttpDone done) {
@@ -42,24 +53,26 @@ HttpOutcome LimitedHttp::answer(const HttpRequest& request) {
     response.status = 503;
     return outcome;
   }
-  const int64_t wait = std::max(requests_.wait_ms(1, now), tokens_.wait_ms(tokens, now));
+  requests_.refill(now);
+  tokens_.refill(now);
+  const auto cost = static_cast<double>(tokens);
+  const int64_t wait = std::max(requests_.wait_ms(1), tokens_.wait_ms(cost));
   response.status = wait > 0 ? 429 : 200;
   if (wait > 0) {
     ++throttled_count_;
     response.headers.emplace_back("retry-after-ms", std::to_string(wait));
   } else {
-    requests_.take(1, now);
-    tokens_.take(tokens, now);
+    requests_.left -= 1;
+    tokens_.left -= cost;
     token_count_ += tokens;
     response.body = R"({"value":")" + request.url + R"(","usage":{"tokens":)" + std::to_string(tokens) + "}}";
   }
   if (!settings.tells_limits) return outcome;
-  const auto tell = [&](const std::string& what, detail::Meter& meter) {
-    const int64_t left = meter.room(now);
-    response.headers.emplace_back("x-ratelimit-limit-" + what, std::to_string(meter.units()));
-    response.headers.emplace_back("x-ratelimit-remaining-" + what, std::to_string(left));
-    response.headers.emplace_back("x-ratelimit-reset-" + what,
-                                  std::to_string(meter.cost_ms(meter.units() - left)) + "ms");
+  const auto tell = [&](const std::string& what, const Level& level) {
+    const auto whole = [](double number) { return std::to_string(static_cast<int64_t>(number)); };
+    response.headers.emplace_back("x-ratelimit-limit-" + what, whole(level.limit));
+    response.headers.emplace_back("x-ratelimit-remaining-" + what, whole(level.left));
+    response.headers.emplace_back("x-ratelimit-reset-" + what, std::to_string(level.wait_ms(level.limit)) + "ms");
   };
   tell("requests", requests_);
   tell("tokens", tokens_);

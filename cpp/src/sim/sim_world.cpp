@@ -132,16 +132,7 @@ void SimWorld::boot(int index) {
   const ProcessId process = next_process_++;
   auto& slot = engines_[static_cast<size_t>(index)];
   slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
-  // Some engines know their limits, some learn that there are none; outages open the circuit often.
-  CallLimits limits;
-  if (clock_.chance(50)) limits.all = {60 + clock_.draw(3'000), 3'000 + clock_.draw(100'000), clock_.draw(4)};
-  if (clock_.chance(20)) limits.tenant = {30 + clock_.draw(600), 0, clock_.draw(2)};
-  slot->dispatcher.admission().set_limits("sim:*", limits);
-  BreakerPolicy policy;
-  policy.failures_min = 3;
-  policy.window = 8;
-  policy.cool_down_ms_max = 20'000;
-  slot->dispatcher.admission().set_breaker("*", policy);
+  limit_calls(slot->dispatcher);
   slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
 }
 
@@ -162,26 +153,6 @@ void SimWorld::limit_queue() {
     limits_.rate_period_ms = 1'000;
   }
   table_->set_limits(kQueue, limits_);
-}
-
-// Whoever is leased counts, however long ago the engine that leased it fell silent.
-void SimWorld::check_limits() {
-  if (!has_steady_limits_) return;
-  FindRequest everything;
-  everything.count_max = 1'000'000;
-  std::map<std::string, int64_t> running;
-  int64_t all = 0;
-  for (const RunHistory& history : table_->find(everything)) {
-    if (history.row.status != RunStatus::kRunning) continue;
-    ++all;
-    if (!history.row.group.empty()) ++running[history.row.group];
-  }
-  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
-    return fail("more runs are leased than the queue's limit");
-  if (limits_.group_in_flight_max < 0) return;
-  for (const auto& [group, count] : running) {
-    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
-  }
 }
 
 void SimWorld::start_some() {
@@ -439,11 +410,11 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
         case ItemKind::kAttempt:
           if (script != engine.scripts.end()) execute_local(engine, item.run, item.text, item.attempt);
           break;
-        case ItemKind::kCallHeld:
-          if (script != engine.scripts.end()) wait_for_call(engine, item);
-          break;
         case ItemKind::kStop:
           engine.scripts.erase(item.run);
+          break;
+        case ItemKind::kCallHeld:
+          if (script != engine.scripts.end()) wait_for_room(engine, item);
           break;
         case ItemKind::kPause:
           if (script == engine.scripts.end()) break;
@@ -498,11 +469,8 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
+      let_pass(run, *report.call);
       let_pay(run, *report.call);
-      report.call->admission.bucket = "sim:m#k";
-      report.call->admission.circuit = "sim#k";
-      report.call->admission.tenant = std::to_string(run % 3);
-      report.call->admission.tokens = 1 + clock_.draw(100);
       break;
     case StepKind::kChild:
       report.kind = ReportKind::kChild;
@@ -525,20 +493,20 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
   engine.loop.after(clock_.draw(2'000), [this, &engine, run] { ask_to_park(engine, run); });
 }
 
-// As a worker does whose call may not be sent yet: it waits under a name of its own, and asks again.
-void SimWorld::wait_for_call(Engine& engine, const Item& item) {
+// As for a signal; then the call is asked for anew.
+void SimWorld::wait_for_room(Engine& engine, Item& item) {
   Script& script = engine.scripts.at(item.run);
-  script.is_waiting = true;
   std::vector<Report> reports(1);
   reports[0].kind = ReportKind::kWait;
   reports[0].run = item.run;
   reports[0].token = script.token;
   reports[0].step = "held#" + std::to_string(++script.hold_count);
-  reports[0].due_at = item.due_at;
   reports[0].topic = item.payload;
+  reports[0].due_at = item.due_at;
   reports[0].then_park = clock_.chance(70);
-  engine.dispatcher.report(std::move(reports));
   ++report_.held;
+  script.is_waiting = true;
+  engine.dispatcher.report(std::move(reports));
 }
 
 void SimWorld::ask_to_park(Engine& engine, RunId run) {

@@ -58,11 +58,14 @@ class SimWorld {
   void check_final();
   void check_agreed_times(const std::vector<RunHistory>& runs);
   // Budgets (sim_budgets.cpp).
+  void limit_calls(detail::Dispatcher& dispatcher);
+  void let_pass(RunId run, CallSpec& call);
   static void let_pay(RunId run, CallSpec& call);
   void raise_budget(Picodollars cap);
   void try_budgets();
   void check_caps();
   void check_ledger(const std::vector<RunHistory>& runs);
+  void wait_for_room(Engine& engine, Item& item);
   void on_items(Engine& engine, std::vector<Item>& items);
   void on_finished(const Item& item);
   void advance(Engine& engine, RunId run);

@@ -53,8 +53,8 @@ struct Stage {
     Verdict verdict;
     verdict.ok = blame == Blame::kNobody;
     verdict.blame = blame;
-    stage.settle(passes.at(step), verdict);
-    passes.erase(step);
+    auto pass = passes.extract(step);
+    stage.settle(pass.mapped(), verdict);
   }
   void run_for(int64_t ms) {
     const int64_t until = clock.now_ms() + ms;
@@ -435,14 +435,14 @@ TEST(AdmissionSim, AnOutageBurnsFewAttemptsAndEveryRunEnds) {
 
 TEST(AdmissionSim, ACancelledRunLeavesTheLine) {
   World world({});
-  world.dispatcher.admission().set_limits("p:m", limits_of(60, 0, 0));
+  world.dispatcher.admission().set_limits("p:m", limits_of(6, 0, 0));
   world.dispatcher.serve("q", 10);
   world.start(3);
-  world.run_until_finished(1, 500);
-  Counters before = world.dispatcher.counters();
-  EXPECT_EQ(before.calls_waiting, 2);
+  world.run_until_finished(1, 5'000);
+  EXPECT_EQ(world.dispatcher.counters().calls_waiting, 2);
   for (const auto& [run, script] : std::map(world.scripts)) world.dispatcher.cancel(run, [](const Status&) {});
-  world.run_until_finished(3, 60'000);
+  world.run_until_finished(4, 120'000);
+  EXPECT_EQ(world.finished, 3);
   EXPECT_EQ(world.dispatcher.counters().calls_waiting, 0);
   EXPECT_EQ(world.dispatcher.counters().calls_in_flight, 0);
   EXPECT_EQ(world.peer.request_count(), 1);

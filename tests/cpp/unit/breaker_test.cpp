@@ -171,7 +171,8 @@ TEST(Breaker, BehavesAsTheModelOnRandomSchedules) {
     policy.probes_max = 1 + static_cast<int32_t>(random_up_to(random, 3));
     policy.successes_min = 1 + static_cast<int32_t>(random_up_to(random, 4));
     Breaker breaker(policy);
-    Model model{policy};
+    Model model;
+    model.policy = policy;
     int64_t now = 0;
     std::vector<std::pair<BreakerPass, int>> out;
     int64_t fault_percent = 50;
