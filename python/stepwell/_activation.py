@@ -51,6 +51,7 @@ class Activation:
     __slots__ = (
         "asked",
         "blocked",
+        "calls_made",
         "flow",
         "history",
         "is_pausing",
@@ -93,6 +94,8 @@ class Activation:
         self.patches: dict[str, bool] = {}
         self.undos: list[tuple[Step[..., Any], str, Any]] = []
         self.occurrences: dict[str, int] = {}
+        #: Calls of this run, recorded or asked for; counted once there is a cap.
+        self.calls_made: set[str] | None = None
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
@@ -100,7 +103,11 @@ class Activation:
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        scope = current_scope.get()
+        if scope and scope[-1] != "/":  # a branch of a policy: its call bears the branch's name, all else stands inside
+            base = scope if name.startswith("llm.") else f"{scope}/{name}"
+        else:
+            base = scope + (name.replace("#", "##") if "#" in name else name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
@@ -296,13 +303,13 @@ class Activation:
         over.wait()
         self.check_stopped()
 
-    async def call(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+    async def call(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
         """Have the core make a call; see `make_call`."""
-        return await make_call(self, name, request)
+        return await make_call(self, name, request, cache)
 
-    def call_blocking(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+    def call_blocking(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
-        return make_call_blocking(self, name, request)
+        return make_call_blocking(self, name, request, cache)
 
     def expect(self, step: str, report: tuple[Any, ...]) -> asyncio.Future[Answer]:
         """Hand in a report and return the future of its answer."""

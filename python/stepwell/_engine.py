@@ -22,7 +22,7 @@ from stepwell._run import Run
 from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, check_text, duration_ms, wait_s
-from stepwell._workflow import Workflow, check_names
+from stepwell._workflow import Workflow, check_calls, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -44,7 +44,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
     disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
     One process owns a file; a second engine on it is refused (ConflictError SW-E1101). `calls_per_host`: at most so many
     HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
-    ("30d", or a Retention); without it nothing is ever deleted.
+    ("30d", or a Retention); without it nothing is ever deleted. `calls_per_run`: `max_calls` of workflows that have none.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -59,6 +59,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
         lease: Duration = "30s",
         calls_per_host: int = 8192,
         retention: Retention | Duration | None = None,
+        calls_per_run: int | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -67,6 +68,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
         check_concurrency(calls_per_host, "calls_per_host")
+        check_calls(calls_per_run, "calls_per_run")
         proxy, no_proxy = _config.proxy()
         _config.keep_standard_descriptors()
         self._core: Any = _core.Runtime.open(
@@ -82,6 +84,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, ScheduleVerbs):
         )
         self._worker = Worker(self._core)
         self._worker.need = self._need
+        self._worker.calls_per_run = calls_per_run
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False
