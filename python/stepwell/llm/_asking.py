@@ -223,7 +223,7 @@ def _run_blocking(policy: Policy, name: str, within_ms: int, one: One, prefix: s
             for each in wanted:
                 count += 1
                 place = f"{policy.kind}/{count}"
-                token = current_scope.set(f"{base}/{place}")
+                token = current_scope.set("" if activation is None else f"{base}/{place}")
                 try:
                     heard.append(_hear_blocking(each, name, within_ms, one, prefix + place))
                 finally:
@@ -282,6 +282,8 @@ def _heard_error(error: WorkflowError, wanted: Wanted, place: str) -> Heard:
     used = error.usage if isinstance(error, LlmError) and isinstance(error.usage, Usage) else Usage(cost_usd=0.0)
     attempts = int(error.error.get("attempts", 1)) if isinstance(error, RunError) else 1
     said = f"{error.code} {error.message}"[:200]
+    if isinstance(error, RunError) and "message" in error.error:
+        said = f"{code} {error.error['message']}"[:200]
     asked = Asked(place, _name_of(wanted), status, said, used.tokens_in, used.tokens_out, used.cost_usd, attempts)
     return Heard(status, error=error, path=(asked,))
 

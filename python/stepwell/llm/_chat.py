@@ -16,6 +16,7 @@ from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._json_schema import schema_of
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
+from stepwell.llm._policies import Asked  # noqa: TC001 - a field of what is recorded
 from stepwell.llm._tools import Tool, ToolCall, checked_calls, tools_of
 from stepwell.llm._usage import Usage, price_of, usage_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from stepwell.llm._cache import Cache
-    from stepwell.llm._policies import AnyModel, Asked
+    from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")

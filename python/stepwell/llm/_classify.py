@@ -16,7 +16,7 @@ from stepwell.llm._answer import json_in, repair_messages
 from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
-from stepwell.llm._policies import leaves
+from stepwell.llm._policies import Asked, leaves
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
 from stepwell.llm._usage import price_of, usage_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from stepwell.llm._cache import Cache
-    from stepwell.llm._policies import AnyModel, Asked
+    from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
 
 Status = Literal["ok", "review"]
@@ -75,7 +75,8 @@ class Classifier:
     """A taxonomy and a model, prepared once: the request's unchanging parts are rendered at construction.
 
     `labels`: 2 to 1,000 distinct names. `repair=0`: an answer that is none goes to review without a second round.
-    `prompt` says what the labels mean, after our own words. Raises what `resolve_model` raises; nothing is sent before a call.
+    `prompt` says what the labels mean, after our own words. Raises what `resolve_model` raises; nothing is sent before
+    a call.
     """
 
     def __init__(

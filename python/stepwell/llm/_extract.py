@@ -10,6 +10,7 @@ from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._call import converse, converse_blocking
 from stepwell.llm._chat import Question, question
 from stepwell.llm._models import DEFAULT_RETRY, resolve_model
+from stepwell.llm._policies import Asked  # noqa: TC001 - a field of what is recorded
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, untrusted
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from stepwell._types import Duration, Retry
     from stepwell.llm._cache import Cache
-    from stepwell.llm._policies import AnyModel, Asked
+    from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
     from stepwell.llm._usage import Usage
 

@@ -93,19 +93,19 @@ _KEY = (
     r"[\-_.](?=[A-Za-z_.\-]{0,64}\d)[A-Za-z0-9_.\-]{16,}+|AKIA[0-9A-Z]{16}|AIza[A-Za-z0-9_\-]{30,}+"
     r"|eyJ[A-Za-z0-9_\-]{10,}+\.[A-Za-z0-9_\-]{10,}+\.[A-Za-z0-9_\-]{10,}+|(?i:bearer) [A-Za-z0-9_.~+/=\-]{16,}+)"
 )
+_IP = (
+    r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)"
+    r"|(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{3,39}(?:\.\d{1,3}){0,3}(?![\w:]))"
+)
 # In the order in which they claim a text: a key may hold what looks like a phone number, and not the other way round. Every
-# repetition is bounded, or takes all it can and gives nothing back (+ after it): from each place only so many steps are taken.
+# repetition is bounded, or takes all it can and gives nothing back (+ after it): each place costs so many steps at most.
 _BUILT_IN: dict[str, tuple[str, Callable[[str], int] | None]] = {
     "KEY": (_KEY, None),
     "EMAIL": (r"(?<![\w.+\-])[\w.+\-%]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_][\w\-]{1,62}", None),
     "IBAN": (r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}", _iban),
     "CARD": (r"(?<!\d)\d(?:[ \-]?\d){12,18}(?!\d)", _card),
     "SSN": (r"(?<![\d\-])(?!000|666|9\d\d)\d{3}([ \-])(?!00)\d{2}\1(?!0000)\d{4}(?![\d\-])", None),
-    "IP": (
-        r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)"
-        r"|(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{3,39}(?:\.\d{1,3}){0,3}(?![\w:]))",
-        _ip,
-    ),
+    "IP": (_IP, _ip),
     "PHONE": (r"(?<![\w.])(?:\+|\(\+?)?\d[\d ()./\-]{5,22}(?<=\d)(?![\w])", _phone),
 }  # fmt: skip
 
