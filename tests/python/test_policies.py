@@ -334,8 +334,12 @@ def test_a_bad_model_deep_inside_is_found_before_anything_is_sent(server: LlmSer
 
 
 def test_a_policy_shows_what_it_is_and_no_key() -> None:
-    policy = Fallback([Endpoint("m", base_url="http://h/v1", api_key="top-secret"), Cascade("a", "b", when=len)], after="30s")
+    policy = Fallback(
+        [Endpoint("m", base_url="http://h/v1", api_key="top-secret"), Cascade("a", "b", when=len)], after="30s"
+    )
     text = repr(policy)
-    assert text == "Fallback([Endpoint('m', base_url='http://h/v1'), Cascade('a', strong='b', when=<len>)], after='30s')"
+    assert (
+        text == "Fallback([Endpoint('m', base_url='http://h/v1'), Cascade('a', strong='b', when=<len>)], after='30s')"
+    )
     assert policy == Fallback(policy.models, after="30s")
     assert hash(policy) == hash(Fallback(policy.models, after="30s"))

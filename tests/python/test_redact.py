@@ -27,7 +27,10 @@ LABELS = ["Billing", "Technical", "General"]
         ("mail ada.lovelace+x@mail.example.co.uk now", "mail <EMAIL_1> now"),
         ("<Ada@Example.com>, ada@example.com; Ada@Example.com.", "<<EMAIL_1>>, <EMAIL_2>; <EMAIL_1>."),
         ("grüße@müller-straße.de", "<EMAIL_1>"),
-        ("call +49 (30) 123456-78 or (212) 555-0187 or 0044 20 7946 0018.", "call <PHONE_1> or <PHONE_2> or <PHONE_3>."),
+        (
+            "call +49 (30) 123456-78 or (212) 555-0187 or 0044 20 7946 0018.",
+            "call <PHONE_1> or <PHONE_2> or <PHONE_3>.",
+        ),
         ("4155550187 or 08001234567", "<PHONE_1> or <PHONE_2>"),
         ("card 4111 1111 1111 1111 exp 12/27", "card <CARD_1> exp 12/27"),
         ("3782-822463-10005, 6011000990139424", "<CARD_1>, <CARD_2>"),
@@ -203,7 +206,11 @@ class Contact:
 
 
 def test_the_answer_has_the_values_again_when_that_is_asked_for() -> None:
-    answers = {"model": "m", "text": "<EMAIL_1>", "content": {"mail": "<EMAIL_1>", "others": ["<PHONE_1>", "<EMAIL_7>"]}}
+    answers = {
+        "model": "m",
+        "text": "<EMAIL_1>",
+        "content": {"mail": "<EMAIL_1>", "others": ["<PHONE_1>", "<EMAIL_7>"]},
+    }
     with LlmServer() as server:
         said = sw.llm.chat_blocking(TEXT, model="m", base_url=server.url, redact=Redact(restore=True))
         assert said.text == said.value == f"You said: {TEXT}"
@@ -216,9 +223,7 @@ def test_with_a_policy_every_model_gets_the_same_text(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     with LlmServer(journal=journal) as server:
         vote = sw.llm.Vote(["a", "b", "c"])
-        answer = asyncio.run(
-            sw.llm.classify(TEXT, labels=LABELS, model=vote, base_url=server.url, redact=Redact())
-        )
+        answer = asyncio.run(sw.llm.classify(TEXT, labels=LABELS, model=vote, base_url=server.url, redact=Redact()))
         assert (answer.label, answer.redacted) == ("Billing", {"EMAIL": 1, "PHONE": 1})
         assert server.count() == 3
     assert SECRET not in journal.read_text(encoding="utf-8")

@@ -121,10 +121,13 @@ class Classifier:
             "required": ["label", "confidence"],
             "additionalProperties": False,
         }
-        system = _SYSTEM + json.dumps(list(self.labels), ensure_ascii=False)
-        if self._prompt:
-            system += f"\n\n{self._prompt}"
-        return self.model.adapter.body(Ask(self.model.name, messages, system, schema=schema, temperature=0))
+        return self.model.adapter.body(Ask(self.model.name, messages, self.system, schema=schema, temperature=0))
+
+    @property
+    def system(self) -> str:
+        """What the model is told before it reads a text."""
+        told = _SYSTEM + json.dumps(list(self.labels), ensure_ascii=False)
+        return f"{told}\n\n{self._prompt}" if self._prompt else told
 
     def request(self, text: str) -> tuple[Any, ...]:
         """Return the call for `text` in the core's form."""

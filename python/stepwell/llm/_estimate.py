@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 # Bytes of a request for a token: English prose in JSON has about four; other languages, code and numbers fewer.
 _BYTES_A_TOKEN = (6.0, 4.0, 2.5)
 # Tokens of an answer: a label and a number; a model that wraps it in prose; one that reasons before.
-_TOKENS_OUT = (12, 25, 200)
+_TOKENS_OUT = (8, 25, 200)
+# How much of what is around the words, the schema above all, a provider counts.
+_FRAME_SHARE = (0.0, 0.5, 1.0)
 _ESCALATED_DEFAULT = 0.2
 
 
@@ -98,11 +100,14 @@ def estimate(
     ]
     remote = [(weight, each) for weight, each in asked if not each.is_local]
     found = list(texts)
-    bytes_of = [sum(len(each.request(text)[0][3]) for text in found) for _, each in remote]
+    bytes_of = [_bytes_of(each, found) for _, each in remote]
     calls, tokens_in, tokens_out, usd = [], [], [], list[float | None]()
     for case in range(3):
         weights = [weight[case] for weight, _ in remote]
-        ins = [size / _BYTES_A_TOKEN[case] * weight for size, weight in zip(bytes_of, weights, strict=True)]
+        ins = [
+            (words + frame * _FRAME_SHARE[case]) / _BYTES_A_TOKEN[case] * weight
+            for (words, frame), weight in zip(bytes_of, weights, strict=True)
+        ]
         outs = [len(found) * _TOKENS_OUT[case] * weight for weight in weights]
         prices = [price_of(each.model) for _, each in remote]
         calls.append(len(found) * sum(weights))
@@ -125,6 +130,14 @@ def estimate(
         None if low is None or likely is None or high is None else Range(low, likely, high),
         max(known) if known else None,
     )  # fmt: skip
+
+
+def _bytes_of(classifier: Classifier, texts: Sequence[str]) -> tuple[int, int]:
+    """Return how many bytes of words the requests hold, and how many around them."""
+    told, frame = len(classifier.system.encode()), len(classifier.request("")[0][3])
+    whole = sum(len(classifier.request(text)[0][3]) for text in texts)
+    around = max(0, frame - told) * len(texts)
+    return whole - around, around
 
 
 def _weighed(model: AnyModel, weight: Range, escalated: float) -> Iterator[tuple[Endpoint, Range]]:

@@ -41,15 +41,20 @@ _IBAN_CHARS = {
 _SEPARATORS = " -./()"
 
 
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
 def _card(text: str) -> int:
-    """Return how much of a run of digits is a card's number (Luhn), 0: none of it."""
+    """Return how much of groups of digits is a card's number: 13 to 19 of them (Luhn). 0: none of it."""
     ends = [at + 1 for at, char in enumerate(text) if char.isdigit()]
-    digits = [int(char) for char in text if char.isdigit()]
-    for count in range(len(digits), 12, -1):
-        is_end = ends[count - 1] == len(text) or not text[ends[count - 1]].isdigit()
-        doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[count - 2 :: -2])
-        if is_end and len(set(digits[:count])) > 1 and (sum(digits[count - 1 :: -2]) + doubled) % 10 == 0:
-            return ends[count - 1]
+    for count in range(min(len(ends), 19), 12, -1):
+        end = ends[count - 1]
+        if end < len(text) and text[end].isdigit():
+            continue
+        digits = [int(text[at - 1]) for at in ends[count - 1 :: -1]]
+        total = sum(digits[::2]) + sum(_DOUBLED[digit] for digit in digits[1::2])
+        if total % 10 == 0 and total:
+            return end
     return 0
 
 
@@ -103,7 +108,7 @@ _BUILT_IN: dict[str, tuple[str, Callable[[str], int] | None]] = {
     "KEY": (_KEY, None),
     "EMAIL": (r"(?<![\w.+\-])[\w.+\-%]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_][\w\-]{1,62}", None),
     "IBAN": (r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}", _iban),
-    "CARD": (r"(?<!\d)\d(?:[ \-]?\d){12,18}(?!\d)", _card),
+    "CARD": (r"(?<!\d)\d{4}[ \-]?\d{4,6}[ \-]?\d{4,5}(?:[ \-]?\d{1,4}){0,2}(?!\d)", _card),
     "SSN": (r"(?<![\d\-])(?!000|666|9\d\d)\d{3}([ \-])(?!00)\d{2}\1(?!0000)\d{4}(?![\d\-])", None),
     "IP": (_IP, _ip),
     "PHONE": (r"(?<![\w.])(?:\+|\(\+?)?\d[\d ()./\-]{5,22}(?<=\d)(?![\w])", _phone),
