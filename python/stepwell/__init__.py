@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         wait_for_signal,
         wait_for_signal_blocking,
     )
+    from stepwell._whatif import whatif
     from stepwell._workflow import Step, Workflow, gather, step, workflow
     from stepwell.triage import triage
 
@@ -131,6 +132,7 @@ _WHERE = {
     "uuid": "_waits",
     "wait_for_signal": "_waits",
     "wait_for_signal_blocking": "_waits",
+    "whatif": "_whatif",
     "workflow": "_workflow",
 }
 
@@ -202,6 +204,7 @@ __all__ = [
     "uuid",
     "wait_for_signal",
     "wait_for_signal_blocking",
+    "whatif",
     "workflow",
 ]
 

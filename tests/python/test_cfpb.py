@@ -62,7 +62,7 @@ def text_of(row: Row) -> str:
 
 
 def serve(folder: Path, timeout_s: float = float("inf")) -> LlmServer:
-    """Start the models. One that took longer than `timeout_s` never answers: whoever waits so long in earnest hears nothing."""
+    """Start the models. One that took longer than `timeout_s` never answers: who waits so long in earnest hears nothing."""
     answers = folder / "answers.jsonl"
     with answers.open("w", encoding="utf-8") as out:
         for row in rows():

@@ -271,7 +271,7 @@ def test_chat_and_extract_take_policies(broken: LlmServer) -> None:
         undecided = Vote(["a", "b"], quorum=2, key=lambda chat: chat.model)
         with pytest.raises(sw.LlmError, match="SW-E2152"):
             sw.llm.chat_blocking("hello", model=undecided, base_url=server.url)
-        with pytest.raises(sw.InputError, match="SW-E2151.*without a key"):
+        with pytest.raises(sw.InputError, match=r"SW-E2151.*without a key"):
             sw.llm.chat_blocking("hello", model=Vote(["a", "b"]), base_url=server.url)
         with pytest.raises(sw.InputError, match="SW-E2151"):
             sw.llm.embed_blocking("hello", model=Fallback(["a", "b"]), base_url=server.url)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ def governed_blocking(name: str, *, policies: bool = True) -> Callable[[Callable
 
             def one(leaf: Endpoint, within_ms: int) -> Any:
                 with _keeping(call.cache) as keeper:
-                    answer = fn(*call.args, **call.settings(leaf, within_ms))  # type: ignore[arg-type]
+                    answer = fn(*call.args, **call.settings(leaf, within_ms))
                     return answer if keeper is None else keeper.kept(answer)
 
             if not isinstance(call.model, Policy):

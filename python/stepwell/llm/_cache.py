@@ -195,15 +195,18 @@ class Keeper:
 
     def kept(self, answer: Any) -> Any:
         """Keep what may be kept, and return the answer, marked when it came out of the cache."""
-        for key, body in self._fresh(answer):
-            self._shelf.put(key, body, self._now_ms())
+        self._put_all(self._fresh(answer), self._now_ms())
         return self._marked(answer)
+
+    def _put_all(self, fresh: list[tuple[str, bytes]], now_ms: int) -> None:
+        for key, body in fresh:
+            self._shelf.put(key, body, now_ms)
 
     async def akept(self, answer: Any) -> Any:
         """Do the same without blocking the event loop."""
         fresh, now_ms = self._fresh(answer), self._now_ms()
         if fresh:
-            await asyncio.to_thread(lambda: [self._shelf.put(key, body, now_ms) for key, body in fresh])
+            await asyncio.to_thread(self._put_all, fresh, now_ms)
         return self._marked(answer)
 
     def _fresh(self, answer: Any) -> list[tuple[str, bytes]]:

@@ -236,6 +236,11 @@ class Classifier:
         """Whether the model runs in this process."""
         return self._local is not None
 
+    @property
+    def remote(self) -> tuple[Classifier, ...]:
+        """Itself, unless it is local: what a job looks at before it starts."""
+        return () if self.is_local else (self,)
+
     def load_prices(self) -> None:
         """Look up what the model costs, which takes a moment the first time."""
         if self._model is not None:
@@ -304,7 +309,7 @@ async def classify(
         "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
         "prompt": prompt,
     }  # fmt: skip
-    return await _classifier(tuple(labels), model, **settings).classify(text)  # type: ignore[arg-type]
+    return await _classifier(tuple(labels), model, **settings).classify(text)
 
 
 @governed_blocking("llm.classify")
@@ -329,7 +334,7 @@ def classify_blocking(
         "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
         "prompt": prompt,
     }  # fmt: skip
-    return _classifier(tuple(labels), model, **settings).classify_blocking(text)  # type: ignore[arg-type]
+    return _classifier(tuple(labels), model, **settings).classify_blocking(text)
 
 
 class AnyClassifier:

@@ -277,7 +277,7 @@ class Vote(Policy):
         leading = [each for each, said in zip(usable, ballots, strict=True) if counts[said] == most]
         is_tied = len({ballot(each.answer, self.key) for each in leading}) > 1
         if (is_tied or most < self.quorum) and self.tie != "first":
-            chosen = None if self.tie == "review" else _chosen(self.tie, usable)  # type: ignore[arg-type]
+            chosen = None if self.tie == "review" else _chosen(self.tie, usable)
             if chosen is None:
                 return Heard("review", error=_undecided(counts, len(heard)))
             return with_confidence(chosen, counts[ballot(chosen.answer, self.key)] / len(heard))
@@ -366,7 +366,7 @@ def _checked(models: Sequence[AnyModel], what: str, least: int) -> tuple[AnyMode
 
 def _shown(made: Any, hidden: tuple[str, ...] = ()) -> str:
     """Show the members that were set. Functions by their names: an address would differ from process to process."""
-    parts = []
+    parts: list[str] = []
     for each in fields(made):
         value = getattr(made, each.name)
         if each.name in hidden or (value == each.default and type(value) is type(each.default)):

@@ -206,7 +206,8 @@ class Redaction:
         if not spans:
             return text
         written = set(_TOKEN.findall(text))  # a token that the text holds by itself means something else
-        parts, at = [], 0
+        parts: list[str] = []
+        at = 0
         for begin, end, kind in spans:
             parts += (text[at:begin], self._token(kind, text[begin:end], written))
             at = end

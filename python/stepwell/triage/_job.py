@@ -125,7 +125,7 @@ def run(
         job.outcomes[index] = problem.outcome()
     renderer = choose_renderer(stream, quiet=quiet)
     with Engine(job.store, durability=job.durability, calls_per_host=job.concurrency) as engine:
-        for each in () if job.classifier.is_local else getattr(job.classifier, "remote", (job.classifier,)):
+        for each in job.classifier.remote:
             check_model(engine, each)
         meter = _Meter(job, engine)
         try:
