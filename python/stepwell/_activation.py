@@ -33,6 +33,9 @@ _STEP_ANSWER, _STOP = 1, 3
 # Steps of a branch of `first`, which may have lost, and the waits of calls that are recorded now.
 _NOT_ASKED = re.compile(r"(?:^|/)(?:first(?:#\d+)?/|held:)")
 
+# Shared by all runs without a history, and never added to.
+_NOTHING_ASKED: set[str] = set()
+
 # What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one,
 # or of a call that was held: the topic as payload, and the time it is due.
 Answer = tuple[bool, bool, bytes, int]
@@ -51,6 +54,7 @@ class Activation:
     __slots__ = (
         "asked",
         "blocked",
+        "budgets",
         "calls_made",
         "flow",
         "history",
@@ -77,22 +81,26 @@ class Activation:
         token: int,
         flow: Workflow[..., Any],
         history: list[tuple[int, int, str, bytes, int, int, int]] | None,
+        budgets: str = "",
     ) -> None:
         self.worker = worker
         self.run = run
         self.token = token
         self.flow = flow
+        #: The names of the budgets that its calls count against, a line each.
+        self.budgets = budgets
         self.history = {event[2]: event for event in history if event[0] <= _EVENT_ATTEMPT_FAILED} if history else None
         #: Recorded steps that this code has asked for; who asks for fewer than there are is not the code that recorded them.
-        self.asked: set[str] = set()
+        self.asked: set[str] = set() if self.history else _NOTHING_ASKED
         #: Branches that could go on, and how many of them wait. When all wait, the run may be laid aside.
         self.live = 1
         self.blocked = 0
         self.open_waits = 0
         self.is_pausing = False
-        self.rests: list[Any] = []
-        self.patches: dict[str, bool] = {}
-        self.undos: list[tuple[Step[..., Any], str, Any]] = []
+        # Most runs need none of these; a container less a run is a round of the garbage collector less every so many runs.
+        self.rests: tuple[Callable[[], None], ...] = ()
+        self.patches: dict[str, bool] | None = None
+        self.undos: list[tuple[Step[..., Any], str, Any]] | None = None
         self.occurrences: dict[str, int] = {}
         #: Calls of this run, recorded or asked for; counted once there is a cap.
         self.calls_made: set[str] | None = None
@@ -103,14 +111,19 @@ class Activation:
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        scope = current_scope.get()
-        if scope and scope[-1] != "/":  # a branch of a policy: its call bears the branch's name, all else stands inside
-            base = scope if name.startswith("llm.") else f"{scope}/{name}"
-        else:
-            base = scope + (name.replace("#", "##") if "#" in name else name)
+        base = _place_of(name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
+
+    def has_recorded_next(self, name: str) -> bool:
+        """Whether the next step called `name` is recorded with its end."""
+        if not self.history:
+            return False
+        base = _place_of(name)
+        count = self.occurrences.get(base, 0) + 1
+        event = self.history.get(base if count == 1 else f"{base}#{count}")
+        return event is not None and event[0] != _EVENT_ATTEMPT_FAILED
 
     def recorded(self, step: str) -> tuple[Answer | None, int]:
         """Return what the history holds of a step (None: nothing final) and the attempt that is next."""
@@ -197,6 +210,7 @@ class Activation:
         else:
             value = _codec.decode(payload, step.returns, f"recorded result of step {name!r}")
         if step.undo is not None:
+            self.undos = self.undos or []
             self.undos.append((step.undo, name, value))
         return value
 
@@ -280,13 +294,13 @@ class Activation:
         if is_pausing:
             self.worker.look_whether_idle(self)
             return
-        rests, self.rests = self.rests, []
+        rests, self.rests = self.rests, ()
         for rest in rests:
             rest()
 
     async def _rest(self) -> None:
         future: asyncio.Future[None] = self.worker.loop.create_future()
-        self.rests.append(lambda: None if future.done() else future.set_result(None))
+        self.rests = (*self.rests, lambda: None if future.done() else future.set_result(None))
         self.blocked += 1
         self.worker.look_whether_idle(self)
         try:
@@ -296,16 +310,16 @@ class Activation:
 
     def _rest_blocking(self) -> None:
         over = threading.Event()
-        self.rests.append(over.set)
+        self.rests = (*self.rests, over.set)
         self.worker.core.complete([(PARK, self.run, self.token, 0)])
         if not self.is_pausing:
             return
         over.wait()
         self.check_stopped()
 
-    async def call(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
+    def call(self, name: str, request: tuple[Any, ...], cache: Any = None) -> Awaitable[tuple[bytes, int]]:
         """Have the core make a call; see `make_call`."""
-        return await make_call(self, name, request, cache)
+        return make_call(self, name, request, cache)
 
     def call_blocking(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
@@ -382,3 +396,12 @@ def _failed(
         step.retry_core,
         *step.sla,
     )
+
+
+def _place_of(name: str) -> str:
+    """Return scope and name. A policy's branch is a scope without a slash: its call bears its name, all else stands in it."""
+    scope = current_scope.get()
+    name = name.replace("#", "##") if "#" in name else name
+    if scope and scope[-1] != "/":
+        return scope if name.startswith("llm.") else f"{scope}/{name}"
+    return scope + name

@@ -140,6 +140,7 @@ Decision RunMachine::on_child(StepState& step, Input& input) {
     step.child = input.creation->run;
     input.creation->request.parent = run_;
     input.creation->request.parent_step = input.step;
+    if (input.creation->request.budgets.empty()) input.creation->request.budgets = budgets_;
     decision.events.push_back(event_of(EventKind::kChildStarted, input.step, std::to_string(step.child)));
     ++next_seq_;
     decision.creations.push_back(std::move(*input.creation));
@@ -239,7 +240,7 @@ Decision RunMachine::on_park(const Input& input) {
   int32_t open_waits = 0;
   for (const auto& [name, step] : steps_) {
     // Nobody has come to it since the run was taken up: a wait that `first` dropped, in an earlier activation.
-    if (step.is_done || step.first_at_ms < 0) continue;
+    if (step.is_done || step.is_held || step.first_at_ms < 0) continue;
     if (!step.is_wait) {
       decision.status = refuse(input, "step \"" + name + "\" is under way");
       return decision;

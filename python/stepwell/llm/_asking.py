@@ -29,7 +29,8 @@ T = TypeVar("T")
 AsyncOne = Callable[[Endpoint, int], Awaitable[Any]]
 One = Callable[[Endpoint, int], Any]
 _CLASSIFY = "llm.classify"
-_TIMEOUT, _CALLS_UP = "SW-E1303", "SW-E2154"
+# Caps of the run and of budgets are no answer of a model: nobody else is asked instead.
+_TIMEOUT, _CALLS_UP, _BUDGETS = "SW-E1303", "SW-E2154", "SW-E218"
 # What the reading of an answer may say of it (the codes of `chat`).
 _REFUSED, _UNUSABLE, _FAILED = {"SW-E2107", "SW-E2115"}, {"SW-E2116", "SW-E2117", "SW-E2118"}, {"SW-E2122"}
 
@@ -272,7 +273,7 @@ def _heard_error(error: WorkflowError, wanted: Wanted, place: str) -> Heard:
     status: AskedStatus
     if isinstance(error, RunError) and not isinstance(error, RunCancelled):
         code = str(error.error.get("code", error.code))
-        if code == _CALLS_UP:
+        if code == _CALLS_UP or code.startswith(_BUDGETS):
             raise error
         status = "timeout" if code == _TIMEOUT else "failed"
     elif isinstance(error, LlmError) and error.code in _REFUSED | _UNUSABLE | _FAILED:

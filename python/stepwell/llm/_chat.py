@@ -13,6 +13,7 @@ from stepwell._types import Duration, Retry, duration_ms
 from stepwell.llm._adapter import Ask, FinishReason, Message, Reply, a_text
 from stepwell.llm._answer import repair_messages, value_in
 from stepwell.llm._asking import governed, governed_blocking
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._json_schema import schema_of
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
@@ -23,6 +24,7 @@ from stepwell.llm._usage import Usage, price_of, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
@@ -246,6 +248,7 @@ async def chat(  # noqa: PLR0913 - what providers let one say
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
     """Ask a model. `returns` (a pydantic model, dataclass, TypedDict, JSON type) asks for structured output and validates it.
@@ -264,7 +267,8 @@ async def chat(  # noqa: PLR0913 - what providers let one say
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,
         tenant=tenant, repair=repair,
     )  # fmt: skip
-    return (await converse(asked.conversation()))[0]
+    with counted(budget):
+        return (await converse(asked.conversation()))[0]
 
 
 @governed_blocking("llm.chat")
@@ -286,6 +290,7 @@ def chat_blocking(  # noqa: PLR0913
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
     """Ask a model from plain code, waiting without the GIL."""
@@ -295,4 +300,5 @@ def chat_blocking(  # noqa: PLR0913
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,
         tenant=tenant, repair=repair,
     )  # fmt: skip
-    return converse_blocking(asked.conversation())[0]
+    with counted(budget):
+        return converse_blocking(asked.conversation())[0]

@@ -14,15 +14,17 @@ from stepwell._workflow import Step, current_activation
 from stepwell.llm._adapter import Ask, Message, Reply
 from stepwell.llm._answer import json_in, repair_messages
 from stepwell.llm._asking import governed, governed_blocking
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._policies import Asked, leaves
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
-from stepwell.llm._usage import price_of, usage_of
+from stepwell.llm._usage import checked, cost_of, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
@@ -158,16 +160,16 @@ class Classifier:
     def read(self, body: bytes, attempts: int = 1) -> Classification:
         """Turn a recorded answer into a classification. Raises LlmError SW-E2122 when the provider says that it failed."""
         reply = self.model.adapter.read(parsed(body, self.model))
-        usage = usage_of(reply.counts, self.model)
+        numbers = checked(reply.counts)
         label, confidence, reason = self._judge(reply)
         return Classification(
             label,
             confidence,
             "review" if label is None else "ok",
             reason,
-            usage.tokens_in,
-            usage.tokens_out,
-            usage.cost_usd or 0.0,
+            numbers[0],
+            numbers[1],
+            cost_of(self.model, *numbers) or 0.0,
             self.model_name,
             attempts,
         )
@@ -297,6 +299,7 @@ async def classify(
     prompt: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
 ) -> Classification:
     """Give `text` one of `labels`. Inside a run the response is recorded before you see it.
 
@@ -309,7 +312,8 @@ async def classify(
         "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
         "prompt": prompt,
     }  # fmt: skip
-    return await _classifier(tuple(labels), model, **settings).classify(text)
+    with counted(budget):
+        return await _classifier(tuple(labels), model, **settings).classify(text)
 
 
 @governed_blocking("llm.classify")
@@ -327,6 +331,7 @@ def classify_blocking(
     prompt: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
 ) -> Classification:
     """Do the same from plain code, in a script, a notebook or a plain def workflow."""
     del cache, redact  # see `governed_blocking`
@@ -334,7 +339,8 @@ def classify_blocking(
         "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
         "prompt": prompt,
     }  # fmt: skip
-    return _classifier(tuple(labels), model, **settings).classify_blocking(text)
+    with counted(budget):
+        return _classifier(tuple(labels), model, **settings).classify_blocking(text)
 
 
 class AnyClassifier:

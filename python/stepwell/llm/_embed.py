@@ -10,6 +10,7 @@ from stepwell import _codec
 from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell.llm._asking import governed, governed_blocking
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._prompt import clean
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from stepwell.llm._adapter import EmbedForm
+    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel, Endpoint
     from stepwell.llm._redact import Redact
@@ -135,6 +137,7 @@ async def embed(
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
     """Return one vector a text. Many texts become several calls, each recorded; `dimensions=...` where the model takes it.
@@ -144,7 +147,8 @@ async def embed(
     """
     del cache, redact  # see `governed`
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
-    return await converse(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
+    with counted(budget):
+        return await converse(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
 
 
 @governed_blocking("llm.embed", policies=False)
@@ -159,9 +163,11 @@ def embed_blocking(
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
     """Do the same from plain code, waiting without the GIL."""
     del cache, redact  # see `governed`
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
-    return converse_blocking(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
+    with counted(budget):
+        return converse_blocking(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))

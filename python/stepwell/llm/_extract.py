@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell._errors import LlmError
 from stepwell.llm._asking import governed, governed_blocking
+from stepwell.llm._budget import counted
 from stepwell.llm._call import converse, converse_blocking
 from stepwell.llm._chat import Question, question
 from stepwell.llm._models import DEFAULT_RETRY, resolve_model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from stepwell._types import Duration, Retry
+    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
@@ -73,6 +75,7 @@ async def extract(
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
     """Read `into` (a pydantic model, dataclass, TypedDict or JSON type) out of a text, which is cleaned and fenced.
@@ -85,7 +88,8 @@ async def extract(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,
     )  # fmt: skip
-    return await converse(_conversation(asked))
+    with counted(budget):
+        return await converse(_conversation(asked))
 
 
 @governed_blocking("llm.extract")
@@ -105,6 +109,7 @@ def extract_blocking(
     tenant: str = "",
     cache: Cache | None = None,
     redact: Redact | None = None,
+    budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
     """Do the same from plain code, waiting without the GIL."""
@@ -113,4 +118,5 @@ def extract_blocking(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,
     )  # fmt: skip
-    return converse_blocking(_conversation(asked))
+    with counted(budget):
+        return converse_blocking(_conversation(asked))

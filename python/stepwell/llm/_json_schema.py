@@ -6,6 +6,7 @@ answer is checked against the type itself, so nothing is lost but help for the m
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
@@ -48,6 +49,8 @@ def schema_of(returns: Any) -> tuple[dict[str, Any], bool]:
     Raises InputError SW-E2120 for a type that has no schema.
     """
     try:
+        if inspect.isroutine(returns):  # pydantic would describe its parameters
+            raise TypeError("a function is no type")
         schema = _codec.schema_of(returns)
     except Exception as error:  # noqa: BLE001 - pydantic raises many kinds, and annotations run any code
         raise InputError(

@@ -112,7 +112,8 @@ class OpenAiChat:
         choices = answer.get("choices")
         choice = a_dict(choices[0]) if isinstance(choices, list) and choices else {}
         message = a_dict(choice.get("message"))
-        calls = [_tool_call(each) for each in dicts(message.get("tool_calls"))]
+        wanted = message.get("tool_calls")
+        calls = [_tool_call(each) for each in dicts(wanted)] if wanted else []
         return _reply(
             answer, text_of(message.get("content")), choice.get("finish_reason"), calls, message.get("refusal")
         )

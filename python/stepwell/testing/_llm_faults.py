@@ -29,7 +29,6 @@ KINDS = (*USUAL, "hang", "529", "quota", "redirect", *PROCESSED, *STREAM_KINDS)
 #: What GET /v1/models lists.
 MODELS = ("test", "test-model", "m", "t")
 _WORD = re.compile(r"\w+")
-_FENCED = re.compile(r"<untrusted_text>\n(.*)\n</untrusted_text>", re.DOTALL)
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:ms)?(?:-(\d+(?:\.\d+)?)(?:ms)?)?")
 
 
@@ -87,15 +86,6 @@ def predict(text: str, labels: Sequence[str]) -> tuple[str, float]:
         return best, 0.9
     number = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big")
     return labels[number % len(labels)], 0.5
-
-
-def asked_text(messages: Sequence[object]) -> str:
-    """Return what a chat is about: the text that `sw.llm.untrusted` has fenced, else its last message. Raises LookupError."""
-    contents = [str(message["content"]) for message in messages if isinstance(message, dict)]
-    for content in reversed(contents):
-        if found := _FENCED.fullmatch(content):
-            return found[1]
-    return contents[-1]
 
 
 def latency_range(text: str) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 #: One token of an answer, as this server counts.
 TOKEN_CHARS = 4
+# How our own client marks text that nobody vouches for: what a request is about stands inside.
+_FENCED = re.compile(r"<untrusted_text>\n(.*)\n</untrusted_text>", re.DOTALL)
 
 
 class RefusedError(Exception):
@@ -107,6 +110,7 @@ class Form(Protocol):
         """Return the event that tells of an error after 200."""
 
 
+_from_json: Callable[[str], object] = json.JSONDecoder().decode
 to_json: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -119,7 +123,7 @@ def sse(value: object, event: str = "", end: str = "\n\n") -> bytes:
 def parsed(body: bytes) -> dict[str, Any]:
     """Return a request's JSON object. Raises RefusedError."""
     try:
-        value = json.loads(body)
+        value = _from_json(body.decode())
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -149,10 +153,12 @@ def texts(turns: Sequence[tuple[str, str]], *, is_structured: bool) -> tuple[str
     """Return what a conversation is about, and its characters. `turns`: role and text.
 
     It is about its last message; where a structure is asked for, about the first of the user's: what follows is repair.
+    The fence that our client puts around it is not a part of it.
     """
     users = [text for role, text in turns if role == "user"]
     text = users[0] if is_structured and users else turns[-1][1]
-    return text, sum(len(each) for _, each in turns)
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1] if fenced else text, sum(len(each) for _, each in turns)
 
 
 def tools_chars(tools: Mapping[str, object]) -> int:

@@ -13,6 +13,8 @@ What it serves, told apart by the end of the path, with or without `"stream": tr
   /v1/embeddings
 - POST /v1/messages (Anthropic)
 - POST /v1beta/models/NAME:generateContent, :streamGenerateContent?alt=sse, :embedContent, :batchEmbedContents (Gemini)
+- POST and GET /v1/files, /v1/batches (OpenAI), /v1/messages/batches (Anthropic): a batch ends when it is looked at for the
+  third time
 - GET /v1/models, /journal, /count, /counts; POST /faults
 
 What it says follows from the request:
@@ -115,8 +117,8 @@ class LlmServer(ServerProcess[Faults]):
     def counts(self) -> dict[str, Any]:
         """Return sums: requests, admitted, refused (by the limits), tokens_admitted (as estimated), charged, replayed.
 
-        Also tokens_in and tokens_out of what was charged; first_time and last_time of what was admitted, in seconds since
-        1970, None before.
+        Also batch_requests (about files and batches); tokens_in and tokens_out of what was charged; first_time and last_time
+        of what was admitted, in seconds since 1970, None before.
         """
         return self._ask("GET", "/counts")  # type: ignore[no-any-return]
 
