@@ -13,7 +13,7 @@ from stepwell._calls import CALL_HELD, held, make_call, make_call_blocking, step
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._step_context import StepContext, await_in_time, in_time, inside_a_step, times_of
 from stepwell._types import run_name
-from stepwell._workflow import current_scope
+from stepwell._workflow import current_scope, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -111,7 +111,7 @@ class Activation:
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        base = _place_of(name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
@@ -120,7 +120,7 @@ class Activation:
         """Whether the next step called `name` is recorded with its end."""
         if not self.history:
             return False
-        base = _place_of(name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         event = self.history.get(base if count == 1 else f"{base}#{count}")
         return event is not None and event[0] != _EVENT_ATTEMPT_FAILED
@@ -396,12 +396,3 @@ def _failed(
         step.retry_core,
         *step.sla,
     )
-
-
-def _place_of(name: str) -> str:
-    """Return scope and name. A policy's branch is a scope without a slash: its call bears its name, all else stands in it."""
-    scope = current_scope.get()
-    name = name.replace("#", "##") if "#" in name else name
-    if scope and scope[-1] != "/":
-        return scope if name.startswith("llm.") else f"{scope}/{name}"
-    return scope + name

@@ -49,7 +49,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
     HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
     ("30d", or a Retention); without it nothing is ever deleted. `egress`: where calls may go (see Egress); None: https to the
     public internet, this machine by its name, and what STEPWELL_EGRESS_ALLOW, STEPWELL_EGRESS_HTTP and STEPWELL_PROXY say.
-    `budget`: what the calls of all its runs may cost. `calls_per_run`: `max_calls` of workflows that have none.
+    `budget`: what the calls of all its runs may cost; `calls_per_run`: `max_calls` of workflows that have none.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -92,8 +92,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
             retention=None if retention is None else retention_of(retention).to_core(),
         )
         self._worker = Worker(self._core)
-        self._worker.need = self._need
-        self._worker.calls_per_run = calls_per_run
+        self._worker.need, self._worker.calls_per_run = self._need, calls_per_run
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False

@@ -24,7 +24,8 @@ class WhatIfRow:
 
     `status`: "ok", "review" (the new answer is for people), "failed" (there is none), "unanswered" (the sandbox knows none).
     `run_then`: the run would end with the "same" result or "another", would be "left" where it asks for what was not
-    recorded, or would fail ("raised"). Seconds of the recorded answer are those of its attempts; of the new one, those until it came.
+    recorded, or would fail ("raised"). Seconds of the recorded answer are those of its attempts; of the new one,
+    those until it came.
     """
 
     run: str

@@ -68,6 +68,15 @@ def _name_of(fn: Callable[..., Any], name: str | None, what: str) -> str:
     return chosen
 
 
+def place_of(name: str) -> str:
+    """Return scope and name. A policy's branch is a scope without a slash: its call bears its name, all else stands in it."""
+    scope = current_scope.get()
+    name = name.replace("#", "##") if "#" in name else name
+    if scope and scope[-1] != "/":
+        return scope if name.startswith("llm.") else f"{scope}/{name}"
+    return scope + name
+
+
 def check_names(known: Workflow[..., Any] | None, flow: Workflow[..., Any]) -> None:
     """Raise ConflictError SW-E2043 if `known` has the name of `flow` and is other code; a cell run again is the same code."""
     if known is None or known is flow:

@@ -222,7 +222,7 @@ def test_with_a_policy_each_model_has_its_own_answer(server: LlmServer) -> None:
 
 @pytest.mark.parametrize("make", [lambda: Cache(ttl="never"), lambda: Cache(key="text")])  # type: ignore[arg-type]
 def test_settings_that_make_no_sense(make: Any) -> None:
-    with pytest.raises(sw.InputError, match="SW-E2155|SW-E1010"):
+    with pytest.raises(sw.InputError, match=r"SW-E2155|SW-E1010"):
         make()
 
 

@@ -322,7 +322,7 @@ def test_triage_takes_a_policy(server: LlmServer, tmp_path: Path) -> None:
     ],
 )
 def test_policies_that_make_no_sense(make: Any) -> None:
-    with pytest.raises(sw.InputError, match="SW-E2150|SW-E1010"):
+    with pytest.raises(sw.InputError, match=r"SW-E2150|SW-E1010"):
         make()
 
 

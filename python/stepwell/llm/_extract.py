@@ -59,7 +59,7 @@ def _conversation(asked: Question) -> Generator[tuple[str, tuple[Any, ...]], tup
 
 
 @governed("llm.extract")
-async def extract(
+async def extract(  # noqa: PLR0913
     text: str,
     into: Any,
     *,
@@ -93,7 +93,7 @@ async def extract(
 
 
 @governed_blocking("llm.extract")
-def extract_blocking(
+def extract_blocking(  # noqa: PLR0913
     text: str,
     into: Any,
     *,
