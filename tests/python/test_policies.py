@@ -277,6 +277,20 @@ def test_chat_and_extract_take_policies(broken: LlmServer) -> None:
             sw.llm.embed_blocking("hello", model=Fallback(["a", "b"]), base_url=server.url)  # type: ignore[arg-type]
 
 
+def test_what_refused_and_unusable_answers_used_counts(refusing: LlmServer) -> None:
+    with (
+        LlmServer(faults=Faults(share=1.0, kinds={"empty": 1.0}, max_faults_per_call=100)) as empty,
+        LlmServer() as server,
+    ):
+        chain = Fallback([Endpoint("a", base_url=refusing.url), Endpoint("b", base_url=empty.url), "m"])
+        found = sw.llm.chat_blocking("how many?", returns=int, model=chain, base_url=server.url)
+        journal = [entry for each in (empty, server) for entry in each.journal()]
+    assert [each.status for each in found.path] == ["refused", "review", "ok"]
+    assert all(each.tokens_in > 0 for each in found.path)
+    assert sum(each.tokens_in for each in found.path[1:]) == sum(entry["tokens_in"] for entry in journal)
+    assert len(journal) == 3, "one was to repair the empty answer"
+
+
 def test_triage_takes_a_policy(server: LlmServer, tmp_path: Path) -> None:
     rows = [{"id": 1, "text": TEXT}, {"id": 2, "text": "also: " + TEXT}]
     with LlmServer() as models:

@@ -133,19 +133,30 @@ class Question:
             expected=repr(self.returns)[:200],
         )
 
+    def _judged(self, reply: Reply, attempts: int, before: Usage) -> tuple[Chat, LlmError | None]:
+        """Read an answer; an error, raised or returned, says what was used all the same."""
+        try:
+            chat, problem = self.read(reply, attempts)
+        except LlmError as error:
+            error.usage = before + usage_of(reply.counts, self.model)
+            raise
+        if problem is not None:
+            problem.usage = before + chat.usage
+        return chat, problem
+
     def conversation(self) -> Generator[tuple[str, tuple[Any, ...]], tuple[bytes, int], tuple[Chat, bool]]:
         """Ask, and ask once more with the error when the answer cannot be used; return the answer and whether that was so."""
         adapter = self.model.adapter
         body, attempts = yield self.name, self.request(self.ask)
         reply = adapter.read(parsed(body, self.model))
-        chat, problem = self.read(reply, attempts)
+        chat, problem = self._judged(reply, attempts, Usage(cost_usd=0.0))
         if problem is None:
             return chat, False
         if not self.repair:
             raise problem
         messages = repair_messages(self.ask.messages, _shown(reply), problem.message)
         body, more = yield self.name + ".repair", self.request(dataclasses.replace(self.ask, messages=messages))
-        again, problem = self.read(adapter.read(parsed(body, self.model)), attempts + more)
+        again, problem = self._judged(adapter.read(parsed(body, self.model)), attempts + more, chat.usage)
         if problem is not None:
             raise problem
         return dataclasses.replace(again, usage=chat.usage + again.usage), True
