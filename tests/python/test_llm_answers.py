@@ -123,6 +123,8 @@ def test_schemas_are_said_in_each_providers_dialect() -> None:
     assert all(each["additionalProperties"] is False for each in objects(lean))
     assert words(gemini_form(schema)) >= {"minimum", "maximum"}
     assert openai_form(schema_of(Tree)[0])[0]["type"] == "object", "a recursive type has an object at its root"
+    assert anthropic_form(schema_of(Tree)[0]) is None, "this API knows no recursion"
+    assert lean["required"] == list(lean["properties"])
 
 
 @pytest.mark.parametrize("returns", [dict[str, int], dict, list, Any, tuple[int, str]])

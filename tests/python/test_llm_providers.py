@@ -289,8 +289,30 @@ def test_urls_that_are_none() -> None:
     ):
         with pytest.raises(sw.InputError, match="SW-E2102"):
             resolve_model("m", url, "k" * 20)
+    with pytest.raises(sw.InputError) as caught:
+        resolve_model("m", "ftp://h/sk-abcdefghijklmnopqrstuvwx/v1")
+    assert "abcdefghijklmnop" not in str(caught.value)
     for path in ("/chat/completions", "/responses", "/messages", "/"):
         assert resolve_model("m", "https://h/v1" + path, "k" * 20).base == "https://h/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "has_one"),
+    [
+        ("claude-3-5-haiku-20241022", True),
+        ("claude-2.1", True),
+        ("claude-sonnet-4-20250514", True),
+        ("claude-sonnet-4-5-20250929", True),
+        ("claude-opus-4-6", True),
+        ("claude-opus-4-7", False),
+        ("claude-sonnet-5", False),
+        ("claude-opus-4-10", False),
+        ("my-proxy", True),
+    ],
+)
+def test_models_of_anthropic_that_take_no_temperature(name: str, *, has_one: bool) -> None:
+    body = ANTHROPIC.body(Ask(name, [{"role": "user", "content": "x"}], temperature=0))
+    assert ("temperature" in body) is has_one
 
 
 def test_reasoning_models_are_not_given_a_temperature() -> None:

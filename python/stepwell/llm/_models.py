@@ -172,7 +172,7 @@ def _checked_url(url: str, *, query_allowed: bool = False) -> str:
         raise InputError(
             "SW-E2102",
             "not a usable base URL",
-            got=re.sub(r"//[^/]*@", "//***@", url.partition("?")[0])[:120],
+            got=_LOOKS_LIKE_KEY.sub("***", re.sub(r"//[^/]*@", "//***@", url.partition("?")[0]))[:120],
             expected="http(s)://host[:port]/path, without user name, password or query",
         )
     url = url.rstrip("/")

@@ -32,7 +32,7 @@ _FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 # They take no temperature but their own.
-_REASONING = re.compile(r"(?:o\d|gpt-5)(?!.*chat)")
+_REASONING = re.compile(r"(?:o\d|gpt-[5-9])(?!.*chat)")
 
 
 def _embed_body(model: str, texts: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
