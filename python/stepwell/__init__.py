@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         wait_for_signal,
         wait_for_signal_blocking,
     )
+    from stepwell._whatif import whatif
     from stepwell._workflow import Step, Workflow, gather, step, workflow
     from stepwell.llm._budget import Budget
     from stepwell.triage import triage
@@ -143,6 +144,7 @@ _WHERE = {
     "uuid": "_waits",
     "wait_for_signal": "_waits",
     "wait_for_signal_blocking": "_waits",
+    "whatif": "_whatif",
     "workflow": "_workflow",
 }
 
@@ -222,6 +224,7 @@ __all__ = [
     "uuid",
     "wait_for_signal",
     "wait_for_signal_blocking",
+    "whatif",
     "workflow",
 ]
 

@@ -13,7 +13,7 @@ from stepwell._calls import CALL_HELD, held, make_call, make_call_blocking, step
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._step_context import StepContext, await_in_time, in_time, inside_a_step, times_of
 from stepwell._types import run_name
-from stepwell._workflow import current_scope
+from stepwell._workflow import current_scope, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +55,7 @@ class Activation:
         "asked",
         "blocked",
         "budgets",
+        "calls_made",
         "flow",
         "history",
         "is_pausing",
@@ -101,6 +102,8 @@ class Activation:
         self.patches: dict[str, bool] | None = None
         self.undos: list[tuple[Step[..., Any], str, Any]] | None = None
         self.occurrences: dict[str, int] = {}
+        #: Calls of this run, recorded or asked for; counted once there is a cap.
+        self.calls_made: set[str] | None = None
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
@@ -108,7 +111,7 @@ class Activation:
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
@@ -117,7 +120,7 @@ class Activation:
         """Whether the next step called `name` is recorded with its end."""
         if not self.history:
             return False
-        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         event = self.history.get(base if count == 1 else f"{base}#{count}")
         return event is not None and event[0] != _EVENT_ATTEMPT_FAILED
@@ -314,13 +317,13 @@ class Activation:
         over.wait()
         self.check_stopped()
 
-    def call(self, name: str, request: tuple[Any, ...]) -> Awaitable[tuple[bytes, int]]:
+    def call(self, name: str, request: tuple[Any, ...], cache: Any = None) -> Awaitable[tuple[bytes, int]]:
         """Have the core make a call; see `make_call`."""
-        return make_call(self, name, request)
+        return make_call(self, name, request, cache)
 
-    def call_blocking(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+    def call_blocking(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
-        return make_call_blocking(self, name, request)
+        return make_call_blocking(self, name, request, cache)
 
     def expect(self, step: str, report: tuple[Any, ...]) -> asyncio.Future[Answer]:
         """Hand in a report and return the future of its answer."""

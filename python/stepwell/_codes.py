@@ -325,78 +325,6 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "One run may record 500,000 events: steps, attempts that failed, waits.",
         "Divide the work into child runs, or let each run send the next one.",
     ),
-    "SW-E2101": (
-        "no API key",
-        "The provider wants a key and none was found.",
-        'Set its variable, or use model="local".',
-    ),
-    "SW-E2102": ("bad base URL", "The base URL is not usable.", "Write http(s)://host[:port]/v1."),
-    "SW-E2103": (
-        "unknown model name",
-        "Models are named provider:model.",
-        "Write e.g. openai:gpt-4o-mini, or give base_url.",
-    ),
-    "SW-E2104": (
-        "key in the wrong place",
-        "Something that looks like a key stands where a name should.",
-        "Move it to its variable and revoke it.",
-    ),
-    "SW-E2105": ("malformed key", "The key holds spaces or unprintable characters.", "Copy it again."),
-    "SW-E2106": ("bad taxonomy", "Labels must be 2 to 1,000 distinct, non-empty names.", "Correct the list."),
-    "SW-E2107": ("refusal", "The model refused to answer.", "Look at the prompt; refusals are not retried."),
-    "SW-E2110": (
-        "local model missing",
-        "The package with the local model is not installed.",
-        "pip install 'stepwell[local]'",
-    ),
-    "SW-E2111": ("key refused", "The server answered 401 or 403 to a free request.", "Check the key and its project."),
-    "SW-E2112": ("no server", "Nothing answered at the base URL.", "Check the URL and that the server runs."),
-    "SW-E2113": (
-        "not an LLM API",
-        "The server answered, but not as an OpenAI-compatible API.",
-        "The base URL usually ends in /v1.",
-    ),
-    "SW-E2114": ("model not found", "The server does not list the model.", "Choose one that it lists."),
-    "SW-E2115": (
-        "content filter",
-        "The provider's filter stopped the answer, so that there is no value in it.",
-        "Look at the prompt and the text; a filter is a result and is not retried.",
-    ),
-    "SW-E2116": (
-        "answer cut off",
-        "The answer reached its limit of tokens before the value that was asked for was whole.",
-        "Raise max_tokens, or ask for less at once.",
-    ),
-    "SW-E2117": (
-        "answer does not fit",
-        "The model's answer is not of the type that was asked for, after the repair round if there was one.",
-        "Make the type simpler, describe its fields, or choose a model that keeps to schemas.",
-    ),
-    "SW-E2118": (
-        "unusable tool call",
-        "The model asked for a tool that it was not given, for too many, or with arguments that do not fit its schema.",
-        "Describe the tool and its arguments better. Nothing was carried out.",
-    ),
-    "SW-E2119": (
-        "bad prompt",
-        "A prompt template does not parse, or lacks a value. Nothing was sent.",
-        "Give each hole of the template its value.",
-    ),
-    "SW-E2120": (
-        "bad question",
-        "Messages, tools, type or settings of a model call cannot be used. Nothing was sent.",
-        "The message says what was expected.",
-    ),
-    "SW-E2121": (
-        "no embeddings",
-        "The answer does not hold one vector of finite numbers for each text.",
-        "Check that the model is one for embeddings.",
-    ),
-    "SW-E2122": (
-        "provider failed",
-        "The provider answered 200, and its answer says that it failed or is not an answer.",
-        "Ask again later; check the base URL.",
-    ),
 }
 
 
@@ -406,9 +334,10 @@ def catalogue() -> dict[str, tuple[str, str, str]]:
     from stepwell._batch_codes import CODES as BATCHES
     from stepwell._budget_codes import CODES as BUDGETS
     from stepwell._limit_codes import CODES as LIMITS
+    from stepwell.llm._codes import CODES as CALLS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **CALLS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -25,7 +25,7 @@ from stepwell._run import Run
 from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._types import Duration, check_text, duration_ms, wait_s
-from stepwell._workflow import Workflow, check_names
+from stepwell._workflow import Workflow, check_calls, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -49,6 +49,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
     ("30d", or a Retention); without it nothing is ever deleted. `egress`: where calls may go (see Egress); None: https to the
     public internet, this machine by its name, and what STEPWELL_EGRESS_ALLOW, STEPWELL_EGRESS_HTTP and STEPWELL_PROXY say.
     `budget`: what the calls of all its runs may cost. `limits`: what models let through, by name; see `limit`.
+    `calls_per_run`: `max_calls` of workflows that have none.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -66,6 +67,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
         egress: Egress | None = None,
         budget: Budget | None = None,
         limits: Mapping[str, Limit] | None = None,
+        calls_per_run: int | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -74,6 +76,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
         check_concurrency(calls_per_host, "calls_per_host")
+        check_calls(calls_per_run, "calls_per_run")
         policy = egress_of(egress)
         proxy, no_proxy = policy.proxies()
         _config.keep_standard_descriptors()
@@ -90,7 +93,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
             retention=None if retention is None else retention_of(retention).to_core(),
         )
         self._worker = Worker(self._core)
-        self._worker.need = self._need
+        self._worker.need, self._worker.calls_per_run = self._need, calls_per_run
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False

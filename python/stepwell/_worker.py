@@ -59,6 +59,8 @@ class Worker:
         self.need: Callable[[Workflow[..., Any], str | None], None] = lambda *_: None
         #: The engine's time; what surrounds an attempt of a step; whether a crash is played. `stepwell.testing` sets them.
         self.time: Callable[[], float] = time.time
+        #: So many LLM calls may a run make whose workflow has no cap of its own.
+        self.calls_per_run: int | None = None
         self.watch_attempt: Callable[[Step[..., Any], StepContext], AbstractContextManager[None]] | None = None
         self.is_cut = False
         #: The engine's default budget, those whose definitions are known, and the caps that were asked about.

@@ -274,6 +274,8 @@ class LlmService(Service):
         attempt = self.attempt_of(fingerprint)
         request = _Request(form, path, model, text, fingerprint, attempt, api_key, key, ask)
         fault = self.fault_of(fingerprint, attempt)
+        if ask is not None and self.records is not None and self.records.never_answers(model, text):
+            fault = "hang"
         is_stream = ask is not None and ask.stream
         if (fault in STREAM_KINDS and not is_stream) or (ask is None and fault not in _WORDLESS):
             fault = ""

@@ -50,7 +50,8 @@ class LlmServer(ServerProcess[Faults]):
     `latency`: "200ms", or "200ms-1000ms" for a uniform spread. `journal`: a file that gets every request as a line of JSON.
     `token_rate`: tokens a second of a stream; 0 sends it at once. `answers`: a file of recorded answers, one
     `{"model": ..., "text": ..., "content": ..., "confidence": ...}` a line: the model's answer to that text, or to one that
-    holds it; content is a text, a label, or the object that was asked for. What is not recorded answers 404.
+    holds it; content is a text, a label, or the object that was asked for. With `"hang": true` the answer never comes.
+    What is not recorded answers 404.
 
     `requests_per_minute` and `tokens_per_minute` are a provider's limits (0: none), for each key and model. They refill all
     the time and hold what is due in `burst`; a request counts its characters / 4 and its bound on tokens (16 without one),
