@@ -24,6 +24,21 @@ std::shared_ptr<const RetentionPolicy> retention_of(const py::object& policy) {
   return made;
 }
 
+// (allow, deny, hosts or None, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max)
+EgressPolicy egress_of(const py::tuple& members) {
+  using Entries = std::vector<std::string>;
+  EgressPolicy policy;
+  policy.allow = members[0].cast<Entries>();
+  policy.deny = members[1].cast<Entries>();
+  if (!members[2].is_none()) policy.hosts = members[2].cast<Entries>();
+  policy.plain_http = members[3].cast<bool>();
+  policy.body_bytes_max = members[4].cast<int64_t>();
+  policy.header_bytes_max = members[5].cast<int64_t>();
+  policy.unpack_ratio_max = members[6].cast<int32_t>();
+  policy.stall_ms_max = members[7].cast<int64_t>();
+  return policy;
+}
+
 RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
                           const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
                           const py::object& test_world) {
@@ -187,6 +202,33 @@ void register_keeping(py::class_<Runtime>& runtime) {
           py::arg("kind"), py::arg("name"), py::pos_only());
 }
 
+void register_budgets(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "change_budget",
+          [](Runtime& runtime, const std::string& name, const std::tuple<int64_t, int64_t>& cap, bool makes,
+             bool sets_cap, bool closes, const std::string& note) {
+            BudgetChange change{name, makes, sets_cap, {std::get<0>(cap), std::get<1>(cap)}, closes, note};
+            raise_unless_ok(without_gil([&] { return runtime.change_budget(std::move(change)); }));
+          },
+          py::arg("name"), py::kw_only(), py::arg("cap") = std::tuple<int64_t, int64_t>(-1, -1),
+          py::arg("makes") = false, py::arg("sets_cap") = false, py::arg("closes") = false, py::arg("note") = "")
+      .def(
+          "budgets",
+          [](Runtime& runtime, const std::string& name) {
+            const auto found = value_or_raise(without_gil([&] { return runtime.budgets(name); }));
+            py::list out;
+            for (const BudgetRow& row : found) {
+              out.append(py::make_tuple(row.name, row.cap.usd, row.cap.tokens, row.spent.usd, row.spent.tokens,
+                                        row.reserved.usd, row.reserved.tokens, row.doubt.usd, row.doubt.tokens,
+                                        row.call_count, row.odd_count, row.waiting_count, row.is_closed, row.run,
+                                        row.at, row.notes));
+            }
+            return out;
+          },
+          py::arg("name"), py::pos_only());
+}
+
 // What starts runs, waits for them and sends plain requests.
 void register_caller_side(py::class_<Runtime>& runtime) {
   runtime
@@ -194,15 +236,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
              const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
-             const py::object& test_world, const py::object& retention) {
+             const py::object& test_world, const py::object& retention, const py::object& egress) {
             RuntimeOptions options =
                 options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max, test_world);
             options.retention = retention_of(retention);
+            if (!egress.is_none()) options.egress = egress_of(egress);
             return value_or_raise(without_gil([&] { return Runtime::open(std::move(options)); }));
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
           py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "",
-          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none(), py::arg("retention") = py::none())
+          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none(), py::arg("retention") = py::none(),
+          py::arg("egress") = py::none())
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
       .def(
           "start_async",
@@ -287,12 +331,19 @@ void register_upkeep(py::class_<Runtime>& runtime) {
 }  // namespace
 
 void register_runtime(py::module_& module) {
+  module.def(
+      "check_egress", [](const py::tuple& policy) { raise_unless_ok(check_policy(egress_of(policy))); },
+      py::arg("policy"), py::pos_only());
+  module.def(
+      "special_range", [](const std::string& address) { return value_or_raise(special_range(address)); },
+      py::arg("address"), py::pos_only());
   py::class_<Runtime> runtime(
       module, "Runtime", py::is_final(),
       "One engine: its loop thread, its store thread, and the batches between them and Python.");
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_budgets(runtime);
   register_test_side(runtime);
   register_upkeep(runtime);
 }

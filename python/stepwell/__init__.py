@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from stepwell._approval_inbox import Approval
     from stepwell._approvals import approval, approval_blocking
     from stepwell._batch import Batch, BatchItem, BatchProgress
+    from stepwell._budgets import BudgetAccount, BudgetChange
+    from stepwell._egress import Egress
     from stepwell._engine import Engine
     from stepwell._errors import (
         ApprovalRejected,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         wait_for_signal_blocking,
     )
     from stepwell._workflow import Step, Workflow, gather, step, workflow
+    from stepwell.llm._budget import Budget
     from stepwell.triage import triage
 
 _WHERE = {
@@ -75,12 +78,16 @@ _WHERE = {
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
     "Breach": "_sla",
+    "Budget": "llm._budget",
+    "BudgetAccount": "_budgets",
+    "BudgetChange": "_budgets",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "Collect": "_queues",
     "ConflictError": "_errors",
     "Debounce": "_queues",
     "Decision": "_approval_case",
+    "Egress": "_egress",
     "Engine": "_engine",
     "FencedError": "_errors",
     "HistoryEntry": "_history",
@@ -146,12 +153,16 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "Breach",
+    "Budget",
+    "BudgetAccount",
+    "BudgetChange",
     "BusyError",
     "ClosedError",
     "Collect",
     "ConflictError",
     "Debounce",
     "Decision",
+    "Egress",
     "Engine",
     "FencedError",
     "HistoryEntry",

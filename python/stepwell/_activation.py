@@ -54,6 +54,7 @@ class Activation:
     __slots__ = (
         "asked",
         "blocked",
+        "budgets",
         "flow",
         "history",
         "is_pausing",
@@ -79,11 +80,14 @@ class Activation:
         token: int,
         flow: Workflow[..., Any],
         history: list[tuple[int, int, str, bytes, int, int, int]] | None,
+        budgets: str = "",
     ) -> None:
         self.worker = worker
         self.run = run
         self.token = token
         self.flow = flow
+        #: The names of the budgets that its calls count against, a line each.
+        self.budgets = budgets
         self.history = {event[2]: event for event in history if event[0] <= _EVENT_ATTEMPT_FAILED} if history else None
         #: Recorded steps that this code has asked for; who asks for fewer than there are is not the code that recorded them.
         self.asked: set[str] = set() if self.history else _NOTHING_ASKED
@@ -108,6 +112,15 @@ class Activation:
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
+
+    def has_recorded_next(self, name: str) -> bool:
+        """Whether the next step called `name` is recorded with its end."""
+        if not self.history:
+            return False
+        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        count = self.occurrences.get(base, 0) + 1
+        event = self.history.get(base if count == 1 else f"{base}#{count}")
+        return event is not None and event[0] != _EVENT_ATTEMPT_FAILED
 
     def recorded(self, step: str) -> tuple[Answer | None, int]:
         """Return what the history holds of a step (None: nothing final) and the attempt that is next."""

@@ -210,8 +210,16 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The host has no address, or refused the connection.",
         "Check host and port, and that it runs.",
     ),
-    "SW-E1303": ("timeout", "No whole answer came in time.", "Raise the timeout, or ask the server's owner."),
-    "SW-E1304": ("answer too large", "The answer is larger than allowed.", "Ask for less."),
+    "SW-E1303": (
+        "timeout",
+        "No whole answer came in time, or it began and then stalled.",
+        "Raise the timeout (of a stall: Egress.stall), or ask the server's owner.",
+    ),
+    "SW-E1304": (
+        "answer too large",
+        "Headers or body are larger than allowed, or the body unpacks to far more than was sent.",
+        "Ask for less, or raise body_bytes_max, header_bytes_max or unpack_ratio_max of sw.Egress.",
+    ),
     "SW-E1305": (
         "TLS failed",
         "The certificate or the TLS handshake was refused.",
@@ -231,6 +239,21 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "not the answer asked for",
         "The body is not the JSON that was asked for (often a proxy's HTML).",
         "Check the URL.",
+    ),
+    "SW-E1320": (
+        "not a place that calls may go to",
+        "The egress guard refused the host or an address that it resolves to: not the public internet, or denied.",
+        'If you trust it, allow it: egress=sw.Egress(allow=["vllm.internal", "10.0.0.0/8"]), or STEPWELL_EGRESS_ALLOW.',
+    ),
+    "SW-E1321": (
+        "plain http to another machine",
+        "Request, answer and key would be readable on the way, and the answer could be anybody's.",
+        "Use https://, or accept it with egress=sw.Egress(http=True) or STEPWELL_EGRESS_HTTP=1.",
+    ),
+    "SW-E1322": (
+        "bad egress policy",
+        "An entry is neither a host name, *.name, an address nor a block such as 10.0.0.0/8, or a number is out of range.",
+        "Correct what the message names.",
     ),
     "SW-E1401": (
         "engine not at rest",
@@ -381,9 +404,10 @@ def catalogue() -> dict[str, tuple[str, str, str]]:
     """Return all codes with title, cause and fix."""
     from stepwell._approval_codes import CODES as APPROVALS
     from stepwell._batch_codes import CODES as BATCHES
+    from stepwell._budget_codes import CODES as BUDGETS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BATCHES, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **CODES}
 
 
 def explain(code: str) -> str:

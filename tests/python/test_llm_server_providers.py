@@ -10,7 +10,7 @@ import pytest
 
 import stepwell as sw
 from stepwell.testing._llm_embed import embed
-from stepwell.testing.llm_server import Faults, LlmServer, predict
+from stepwell.testing.llm_server import STREAM_KINDS, Faults, LlmServer, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LABELS = ["Billing", "Technical", "General"]
 QUICK = sw.Retry(max_attempts=12, base="1ms", cap="20ms", max_elapsed="30s")
 BASES = {"openai": "/v1", "openai-responses": "/v1", "azure": "", "anthropic": "/v1", "gemini": "/v1beta"}
+needs_streams = pytest.mark.skipif(not hasattr(sw.llm, "stream_blocking"), reason="sw.llm.stream is not there")
 forms = pytest.mark.parametrize("form", BASES)
 
 
@@ -130,3 +131,37 @@ def test_the_wrong_key_and_a_model_that_is_not_there(server: LlmServer, form: st
         sw.llm.chat_blocking("a", **(to(server, form) | {"api_key": "wrong-key"}))
     with pytest.raises(sw.RunFailed, match="answered 404"):
         sw.llm.chat_blocking("a", **to(server, form, "missing-model"))
+
+
+@needs_streams
+@forms
+def test_a_stream_is_what_the_whole_answer_is(server: LlmServer, form: str) -> None:
+    server.set_faults(Faults())
+    for model, more in (
+        ("test", {}),
+        ("test-cached-reasoning", {}),
+        ("test-60-tokens", {}),
+        ("test", {"tools": [look_up]}),
+    ):
+        whole = sw.llm.chat_blocking("Grüße 🎈", **more, **to(server, form, model))
+        answer = sw.llm.stream_blocking("Grüße 🎈", **more, **to(server, form, model))
+        assert "".join(answer) == whole.text
+        found = answer.result()
+        assert [(call.name, call.arguments) for call in found.tool_calls] == [
+            (call.name, call.arguments) for call in whole.tool_calls
+        ]
+        assert (found.usage, found.finish_reason) == (whole.usage, whole.finish_reason)
+
+
+@needs_streams
+@forms
+@pytest.mark.parametrize("kind", STREAM_KINDS)
+def test_a_stream_that_goes_wrong_is_asked_for_again_or_read_all_the_same(form: str, kind: str) -> None:
+    if kind == "stream_endless":
+        pytest.skip("ends with the reader's limits, which have tests of their own")
+    faults = Faults(share=1.0, kinds={kind: 1.0}, max_faults_per_call=2)
+    with LlmServer(require_key="right-key", faults=faults) as server:
+        answer = sw.llm.stream_blocking("Grüße 🎈 again", **to(server, form)).result()
+        assert answer.text == "You said: Grüße 🎈 again"
+        is_broken = kind in ("stream_reset", "stream_cut", "stream_error")
+        assert [each["answer"] for each in server.journal()] == ([kind, kind, "ok"] if is_broken else [kind])

@@ -205,6 +205,7 @@ def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server
     return servers[request.param]
 
 
+needs_streams = pytest.mark.skipif(not hasattr(sw.llm, "stream_blocking"), reason="sw.llm.stream is not there")
 pairs = pytest.mark.parametrize(("server", "form"), PAIRS, indirect=["server"])
 
 
@@ -249,3 +250,18 @@ def test_embeddings(server: Server) -> None:
     found = sw.llm.embed_blocking(["one", "two"], **to)
     assert len(found.vectors) == 2
     assert all(len(vector) > 10 for vector in found.vectors)
+
+
+@needs_streams
+@pairs
+def test_a_stream(server: Server, form: str) -> None:
+    answer = sw.llm.stream_blocking("zebra hello", max_tokens=50, **server.to(form))
+    assert "".join(answer) == "Hello from afar"
+    assert answer.result().text == "Hello from afar"
+
+
+@needs_streams
+@pairs
+def test_a_stream_with_a_tool_call(server: Server, form: str) -> None:
+    answer = sw.llm.stream_blocking("zebra weather", tools=[look_up], **server.to(form)).result()
+    assert [(call.name, call.arguments) for call in answer.tool_calls] == [("look_up", {"city": "Bonn"})]

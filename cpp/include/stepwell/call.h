@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stepwell/budget.h"
 #include "stepwell/http.h"
 #include "stepwell/types.h"
 
@@ -44,23 +45,6 @@ struct Admission {
   UsageRule usage;
 };
 
-// 10^-12 US dollars: cents of a thousandth of a token's price are still whole numbers.
-using Picodollars = int64_t;
-
-// Of one token.
-struct Price {
-  Picodollars input = 0;
-  Picodollars output = 0;
-  Picodollars cached = 0;  // instead of `input`
-};
-
-// What a call costs, and whose money it is. The estimate is reserved in each of the budgets before the call is sent.
-struct Spending {
-  Price price;
-  Picodollars estimate = 0;
-  std::vector<std::string> budgets;
-};
-
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
 // the names, or with this data; without such an end it was cut off.
 struct StreamRule {
@@ -86,8 +70,10 @@ struct CallSpec {
 struct Verdict {
   bool ok = false;
   bool retryable = false;
+  bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
-  Payload payload;              // the body, or the error as JSON {code, message, status, retryable}
+  Usage usage;
+  Payload payload;  // the body, or the error as JSON {code, message, status, retryable}
 };
 
 }  // namespace stepwell

@@ -117,4 +117,30 @@ std::string json_string_at(std::string_view text, const std::string& pointer) {
   return found != nullptr && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+std::vector<int64_t> json_counts_at(std::string_view text, const std::vector<std::string>& pointers) {
+  std::vector<int64_t> counts(pointers.size(), -1);
+  const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return counts;
+  for (size_t i = 0; i < pointers.size(); ++i) {
+    const json* found = find_at(document, pointers[i]);
+    if (found == nullptr || !found->is_number_integer()) continue;
+    const auto number = found->get<int64_t>();
+    if (number >= 0) counts[i] = number;  // what exceeds 63 bits has become negative
+  }
+  return counts;
+}
+
+std::vector<std::string> json_strings_at(std::string_view text, const std::string& pointer) {
+  std::vector<std::string> strings;
+  const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return strings;
+  const json* found = find_at(document, pointer);
+  if (found == nullptr || !found->is_array()) return strings;
+  for (const json& each : *found) {
+    if (!each.is_string()) return {};
+    strings.push_back(each.get<std::string>());
+  }
+  return strings;
+}
+
 }  // namespace stepwell::detail

@@ -2,8 +2,10 @@
 // elsewhere. Any thread; nothing here throws.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace stepwell::detail {
 
@@ -17,5 +19,11 @@ JsonCheck json_check(std::string_view text, const std::string& pointer);
 
 // The string at `pointer`, or an empty one when there is none.
 std::string json_string_at(std::string_view text, const std::string& pointer);
+
+// The whole numbers at each of `pointers`, in one look; -1 for what is missing, no whole number or negative.
+std::vector<int64_t> json_counts_at(std::string_view text, const std::vector<std::string>& pointers);
+
+// The strings of the array at `pointer`; none when there is no array of strings.
+std::vector<std::string> json_strings_at(std::string_view text, const std::string& pointer);
 
 }  // namespace stepwell::detail

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "engine/retry.h"
+#include "engine/usage.h"
 
 namespace stepwell::detail {
 
@@ -91,12 +92,15 @@ Verdict failure(const CallSpec& call, ErrorCode code, std::string message, int32
 
 Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   const ErrorCode code = outcome.status.code();
-  const bool is_hopeless = code == code::kHttpUrl || code == code::kHttpTls || code == code::kHttpTooLarge ||
-                           outcome.status.kind() == StatusKind::kCancelled;
+  const StatusKind kind = outcome.status.kind();  // kInvalid: a bad URL, or one that the egress guard refuses
+  const bool is_hopeless = kind == StatusKind::kInvalid || kind == StatusKind::kCancelled || code == code::kHttpTls ||
+                           code == code::kHttpTooLarge;
   const bool retryable = !is_hopeless && (call.repeatable || !outcome.maybe_sent);
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
-  return failure(call, code, std::move(text), 0, retryable);
+  Verdict verdict = failure(call, code, std::move(text), 0, retryable);
+  verdict.maybe_done = outcome.maybe_sent;
+  return verdict;
 }
 
 }  // namespace
@@ -128,11 +132,15 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
     // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
     const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
     const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
+    // Another host must not get this one's credentials; and a POST that became a GET would be another request.
+    const bool is_redirect = response.status >= 300 && response.status <= 399 && response.status != 304;
     Verdict verdict =
         failure(call, code::kHttpStatus,
-                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
+                place_of(call.request) + " answered " + std::to_string(response.status) +
+                    (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
                 response.status, retryable);
     verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
     return verdict;
   }
   if (call.judge.json_body) {
@@ -140,15 +148,19 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
     if (check != JsonCheck::kGood) {
       const std::string seen =
           check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
-      return failure(call, code::kHttpBody,
-                     place_of(call.request) + " expected JSON" +
-                         (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) +
-                         ", saw " + seen + ": " + peer_message(response),
-                     response.status, call.repeatable);
+      Verdict verdict =
+          failure(call, code::kHttpBody,
+                  place_of(call.request) + " expected JSON" +
+                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
+                      seen + ": " + peer_message(response),
+                  response.status, call.repeatable);
+      verdict.maybe_done = true;
+      return verdict;
     }
   }
   Verdict verdict;
   verdict.ok = true;
+  if (!call.spending.budgets.empty()) verdict.usage = read_usage(response.body, call.admission.usage);
   verdict.payload = std::move(response.body);
   return verdict;
 }

@@ -42,4 +42,6 @@ bool is_retryable_status(int32_t status, bool repeatable) {
   }
 }
 
+bool is_maybe_done_status(int32_t status) { return status == 408 || (status >= 500 && status != 503); }
+
 }  // namespace stepwell::detail

@@ -27,4 +27,7 @@ RetryDecision decide_retry(const RetryPolicy& policy, const FailedAttempt& faile
 // 504, 529). Without `repeatable`, only those by which the peer says that it did not do the work: 429 and 503.
 bool is_retryable_status(int32_t status, bool repeatable);
 
+// Whether a peer that answers so may have done, and charged, the work: it does not say that it refused it.
+bool is_maybe_done_status(int32_t status);
+
 }  // namespace stepwell::detail

@@ -121,6 +121,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.sla_at = run.sla_at;
         continuation.start->run.sla_ms = run.sla_ms;
         continuation.start->run.breach_flow = run.breach_flow;
+        continuation.start->run.budgets = run.budgets;
         continuation.start->run.version = run.version;
         continuation.start->run.group = run.group;
         ++queue.in_flight;
@@ -175,6 +176,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.sla_at = continuation.start->run.sla_at;
       history.row.sla_ms = continuation.start->run.sla_ms;
       history.row.breach_flow = std::move(continuation.start->run.breach_flow);
+      history.row.budgets = std::move(continuation.start->run.budgets);
       history.row.version = std::move(continuation.start->run.version);
       history.row.group = std::move(continuation.start->run.group);
       activate(*continuation.claimed_for, std::move(history));
@@ -237,6 +239,7 @@ void Dispatcher::on_report(Report& report) {
     case ReportKind::kCall: {
       input.kind = InputKind::kCallRequested;
       input.retry = report.call->retry;
+      input.spending = report.call->spending;
       auto call = std::make_shared<RunningCall>();
       call->spec = std::move(report.call);
       if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
@@ -284,6 +287,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   transition.taken = std::move(decision.taken);
   transition.creations = std::move(decision.creations);
   transition.messages = std::move(decision.messages);
+  transition.spends = std::move(decision.spends);
+  if (!transition.spends.empty() || transition.end) transition.wake_id = next_wake_ids();
   for (Message& message : transition.messages) {
     message.id = next_run_id();
     message.at = now;
@@ -301,6 +306,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   continuation.breaches = std::count_if(transition.events.begin(), transition.events.end(),
                                         [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
   continuation.wake_at = transition.park ? transition.park->wake_at : -1;
+  if (!transition.spends.empty() && transition.spends.front().is_asking)
+    continuation.asks = transition.events.front().step;
   for (Creation& creation : transition.creations) {
     if (creation.run == 0) creation.run = next_run_id();
     const WallMs at = creation.request.wake_at;
@@ -348,9 +355,11 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
       wake_by(continuation.wake_at);
       if (continuation.queues_runs) look_everywhere();
       pass_on(continuation.messages);
+      if (!continuation.asks.empty()) on_asked(continuation, answers[i].refusal);
     } else {
       on_lost(continuation, answers[i].status);
     }
+    if (!answers[i].woken.empty()) on_woken(answers[i]);
   }
   flush();
 }
@@ -476,6 +485,8 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
                  input.attempt = attempt;
                  input.retryable = verdict.retryable;
                  input.retry_after_ms = verdict.retry_after_ms;
+                 input.maybe_done = verdict.maybe_done;
+                 input.usage = verdict.usage;
                  input.step = step;
                  input.took_ms = loop_.now_ms() - begun;
                  input.payload = std::move(verdict.payload);

@@ -48,6 +48,7 @@ class Dispatcher {
   void send(std::vector<HttpRequest> requests, uint64_t ticket);
   void set_limits(const std::string& queue, const QueueLimits& limits, StatusDone done);
   void keep(Document document, StatusDone done);
+  void change_budget(BudgetChange change, StatusDone done);
   // Stops claiming, gives the leases back and completes when all of that is committed.
   void release_all(StatusDone done);
 
@@ -95,6 +96,7 @@ class Dispatcher {
     bool queues_runs = false;       // creations
     WallMs wake_at = -1;            // of a run that was laid aside
     int64_t breaches = 0;           // of agreed times, among its events
+    std::string asks;               // a step: its call is sent if budgets have room for it
   };
 
   void feed(RunId run, Active& active, Input input);
@@ -126,6 +128,10 @@ class Dispatcher {
   void schedule_flush();
   void flush();
   RunId next_run_id();
+  // Budgets (ledger.cpp).
+  int64_t next_wake_ids();
+  void on_asked(const Continuation& continuation, const BudgetRefusal& refusal);
+  void on_woken(CommitAnswer& answer);
 
   Loop& loop_;
   Store& store_;

@@ -133,6 +133,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   out.token = history.row.token;
   out.text = std::move(history.row.workflow);
   out.payload = std::move(history.row.input);
+  out.budgets = std::move(history.row.budgets);
   out.history = std::move(history.events);
 }
 
@@ -191,6 +192,10 @@ void Dispatcher::cancel(RunId run, StatusDone done) {
     transition.at = loop_.wall_ms();
     Payload payload = decision.commands.back().payload;
     transition.end = std::move(decision.end);
+    transition.events = std::move(decision.events);
+    for (Event& event : transition.events) event.at = transition.at;
+    transition.spends = std::move(decision.spends);
+    transition.wake_id = next_wake_ids();
     transition.messages = std::move(decision.messages);
     for (Message& message : transition.messages) {
       message.id = next_run_id();

@@ -114,6 +114,7 @@ class RuntimeDoor final : public Runtime {
     curl.ca_bundle = options_.ca_bundle;
     curl.proxy = options_.proxy;
     curl.no_proxy = options_.no_proxy;
+    curl.egress = options_.egress;
     curl.connections_per_host_max = options_.connections_per_host_max;
     auto transport = open_curl_transport(*loop_, *loop_, curl);
     if (!transport) return transport.error();
@@ -250,6 +251,16 @@ class RuntimeDoor final : public Runtime {
   Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) override {
     return ask<std::vector<Document>>(
         [this, kind, name](auto send) { store_->documents(kind, name, std::move(send)); });
+  }
+
+  Status change_budget(BudgetChange change) override {
+    return order([this, change = std::move(change)](auto send) mutable {
+      dispatcher_->change_budget(std::move(change), std::move(send));
+    });
+  }
+
+  Result<std::vector<BudgetRow>> budgets(const std::string& name) override {
+    return ask<std::vector<BudgetRow>>([this, name](auto send) { store_->budgets(name, std::move(send)); });
   }
 
   Result<BackupProgress> backup(BackupSlice slice) override {

@@ -56,6 +56,13 @@ class SimWorld {
   void heal_and_demand_progress();
   void check_final();
   void check_agreed_times(const std::vector<RunHistory>& runs);
+  // Budgets (sim_budgets.cpp).
+  static void let_pay(RunId run, CallSpec& call);
+  void raise_budget(Picodollars cap);
+  void try_budgets();
+  void check_caps();
+  void check_ledger(const std::vector<RunHistory>& runs);
+  void wait_for_room(Engine& engine, Item& item);
   void on_items(Engine& engine, std::vector<Item>& items);
   void on_finished(const Item& item);
   void advance(Engine& engine, RunId run);
@@ -82,6 +89,7 @@ class SimWorld {
   ProcessId next_process_ = 1;
   uint64_t next_ticket_ = 1;
   int next_key_ = 0;
+  int64_t next_wake_id_ = int64_t{1} << 61;
   WorldReport report_;
 };
 

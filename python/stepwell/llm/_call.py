@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell._errors import LlmError
 from stepwell._workflow import current_activation
+from stepwell.llm._budget import Costing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,9 +47,10 @@ def call_request(
     `url`: where it goes, if not to where questions go. The rest is for admission and accounting: `tokens_estimate` what
     may be used at most, `usage_pointers` where an answer says what was used, `price` dollars a token, `tenant` whose it is.
     """
-    del tokens_estimate, usage_pointers, price, tenant  # the core's report has no place for them yet
+    del tokens_estimate  # the limits have no place for it yet
     request = ("POST", url or model.url, model.headers, body, _CONNECT_MS, timeout_ms)
-    return (request, retry.to_core(), True, True, pointer)
+    costing = Costing.of(model, usage_pointers, price, tenant)
+    return (request, retry.to_core(), True, True, pointer, (), costing, ())
 
 
 def estimate_tokens(body_bytes: int, max_tokens: int | None) -> int:

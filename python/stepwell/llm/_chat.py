@@ -12,6 +12,7 @@ from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell.llm._adapter import Ask, FinishReason, Message, Reply, a_text
 from stepwell.llm._answer import repair_messages, value_in
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._json_schema import schema_of
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
@@ -20,6 +21,8 @@ from stepwell.llm._usage import Usage, price_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from stepwell.llm._budget import Budget
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MODEL_CHARS_MAX = 200
@@ -218,7 +221,7 @@ def question(
     return Question(model, ask, returns, is_wrapped, retry, duration_ms(timeout, "timeout"), tenant, repair, name)
 
 
-async def chat(
+async def chat(  # noqa: PLR0913
     messages: Sequence[Message] | str,
     *,
     model: str,
@@ -234,6 +237,7 @@ async def chat(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
     """Ask a model. `returns` (a pydantic model, dataclass, TypedDict, JSON type) asks for structured output and validates it.
@@ -251,10 +255,11 @@ async def chat(
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,
         tenant=tenant, repair=repair,
     )  # fmt: skip
-    return (await converse(asked.conversation()))[0]
+    with counted(budget):
+        return (await converse(asked.conversation()))[0]
 
 
-def chat_blocking(
+def chat_blocking(  # noqa: PLR0913
     messages: Sequence[Message] | str,
     *,
     model: str,
@@ -270,6 +275,7 @@ def chat_blocking(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
     """Ask a model from plain code, waiting without the GIL."""
@@ -278,4 +284,5 @@ def chat_blocking(
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,
         tenant=tenant, repair=repair,
     )  # fmt: skip
-    return converse_blocking(asked.conversation())[0]
+    with counted(budget):
+        return converse_blocking(asked.conversation())[0]

@@ -13,6 +13,7 @@ from stepwell._types import Duration, Retry, duration_ms
 from stepwell._workflow import Step, current_activation
 from stepwell.llm._adapter import Ask, Message, Reply
 from stepwell.llm._answer import json_in, repair_messages
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
@@ -20,6 +21,8 @@ from stepwell.llm._usage import checked, cost_of, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from stepwell.llm._budget import Budget
 
 Status = Literal["ok", "review"]
 _TEXT_CHARS_MAX = 100_000
@@ -263,6 +266,7 @@ async def classify(
     api_key: str | None = None,
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
 ) -> Classification:
     """Give `text` one of `labels`. Inside a run the response is recorded before you see it.
 
@@ -270,7 +274,8 @@ async def classify(
     Raises StepFailed when the call failed for good, LlmError or InputError before anything is sent.
     """
     settings = {"base_url": base_url, "api_key": api_key, "repair": repair, "tenant": tenant}
-    return await _classifier(tuple(labels), model, **settings).classify(text)
+    with counted(budget):
+        return await _classifier(tuple(labels), model, **settings).classify(text)
 
 
 def classify_blocking(
@@ -282,7 +287,9 @@ def classify_blocking(
     api_key: str | None = None,
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
 ) -> Classification:
     """Do the same from plain code, in a script, a notebook or a plain def workflow."""
     settings = {"base_url": base_url, "api_key": api_key, "repair": repair, "tenant": tenant}
-    return _classifier(tuple(labels), model, **settings).classify_blocking(text)
+    with counted(budget):
+        return _classifier(tuple(labels), model, **settings).classify_blocking(text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell import _codec
 from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
+from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._prompt import clean
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from stepwell.llm._adapter import EmbedForm
+    from stepwell.llm._budget import Budget
 
 _TEXTS_MAX = 100_000
 
@@ -126,6 +128,7 @@ async def embed(
     retry: Retry = DEFAULT_RETRY,
     timeout: Duration = "60s",
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
     """Return one vector a text. Many texts become several calls, each recorded; `dimensions=...` where the model takes it.
@@ -134,7 +137,8 @@ async def embed(
     StepFailed (in a run) or RunFailed when a call failed for good.
     """
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
-    return await converse(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
+    with counted(budget):
+        return await converse(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
 
 
 def embed_blocking(
@@ -146,8 +150,10 @@ def embed_blocking(
     retry: Retry = DEFAULT_RETRY,
     timeout: Duration = "60s",
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
     """Do the same from plain code, waiting without the GIL."""
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
-    return converse_blocking(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
+    with counted(budget):
+        return converse_blocking(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))

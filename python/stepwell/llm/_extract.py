@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepwell._errors import LlmError
+from stepwell.llm._budget import counted
 from stepwell.llm._call import converse, converse_blocking
 from stepwell.llm._chat import Question, question
 from stepwell.llm._models import DEFAULT_RETRY, resolve_model
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from stepwell._types import Duration, Retry
+    from stepwell.llm._budget import Budget
     from stepwell.llm._usage import Usage
 
 _TEXT_CHARS_MAX = 400_000
@@ -62,6 +64,7 @@ async def extract(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
     """Read `into` (a pydantic model, dataclass, TypedDict or JSON type) out of a text, which is cleaned and fenced.
@@ -73,7 +76,8 @@ async def extract(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,
     )  # fmt: skip
-    return await converse(_conversation(asked))
+    with counted(budget):
+        return await converse(_conversation(asked))
 
 
 def extract_blocking(
@@ -90,6 +94,7 @@ def extract_blocking(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
     """Do the same from plain code, waiting without the GIL."""
@@ -97,4 +102,5 @@ def extract_blocking(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,
     )  # fmt: skip
-    return converse_blocking(_conversation(asked))
+    with counted(budget):
+        return converse_blocking(_conversation(asked))

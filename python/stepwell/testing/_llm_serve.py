@@ -84,7 +84,8 @@ class LlmService(Service):
         self.kept: dict[tuple[str, str], _Kept] = {}
         self.counts = {"requests": 0, "admitted": 0, "refused": 0, "tokens_admitted": 0, "charged": 0, "replayed": 0}
         self.counts |= {"tokens_in": 0, "tokens_out": 0}
-        self.times: list[float] = []
+        self.first_time: float | None = None
+        self.last_time: float | None = None
         self.batches = Batches(lambda path, body: self.take("POST", path, self._batch_headers, body), self.seed)
         self._batch_headers = {
             "authorization": f"Bearer {self.key}",
@@ -114,9 +115,12 @@ class LlmService(Service):
                 return self._fail(_CHAT, 401, "Incorrect API key provided.")
             return Plan(plain(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}))
         if path == "/counts":
-            first, last = (self.times[0], self.times[1]) if self.times else (None, None)
-            more = {"batch_requests": self.batches.request_count, "first_time": first, "last_time": last}
-            return Plan(plain(200, {**self.counts, **more}))
+            more = {
+                "batch_requests": self.batches.request_count,
+                "first_time": self.first_time,
+                "last_time": self.last_time,
+            }
+            return Plan(plain(200, self.counts | more))
         if path.partition("?")[0].rpartition("/v1")[2].startswith(("/files", "/batches", "/messages/batches")):
             if self._is_unknown(headers.get("x-api-key") or _CHAT.key(headers, query)):
                 return self._fail(_CHAT, 401, "Incorrect API key provided.")
@@ -265,8 +269,8 @@ class LlmService(Service):
             return self._too_many(request, verdict, extra)
         self.counts["admitted"] += 1
         self.counts["tokens_admitted"] += tokens
-        now = time.time()
-        self.times = [self.times[0] if self.times else now, now]
+        self.last_time = time.time()
+        self.first_time = self.first_time or self.last_time
         attempt = self.attempt_of(fingerprint)
         request = _Request(form, path, model, text, fingerprint, attempt, api_key, key, ask)
         fault = self.fault_of(fingerprint, attempt)
