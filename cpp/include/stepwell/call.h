@@ -66,13 +66,36 @@ struct CallSpec {
   bool repeatable = false;
 };
 
+// What a peer says of one of its limits; -1: it does not say.
+struct RateLevel {
+  int64_t limit = -1;      // a period
+  int64_t remaining = -1;  // of it
+  int64_t reset_ms = -1;   // until all of it remains again
+};
+
+struct PeerLimits {
+  RateLevel requests;
+  RateLevel tokens;
+};
+
+// Whose matter it is that an attempt failed.
+enum class Blame : uint8_t {
+  kNobody,    // it did not
+  kPeer,      // down: no connection, no whole answer in time, 5xx
+  kThrottle,  // it wants to be asked less: 429
+  kOurs,      // the request, or who asked for it; the peer is well
+  kUnknown,   // nothing is known of the peer: cancelled, refused by a guard, not trusted
+};
+
 // What one attempt came to.
 struct Verdict {
   bool ok = false;
   bool retryable = false;
+  Blame blame = Blame::kNobody;
   bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
   Usage usage;
+  PeerLimits limits;
   Payload payload;  // the body, or the error as JSON {code, message, status, retryable}
 };
 

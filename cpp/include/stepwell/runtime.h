@@ -16,6 +16,7 @@
 #include "stepwell/egress.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/limits.h"
 #include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
@@ -131,6 +132,7 @@ struct Counters {
   int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
   int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
   int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
+  int64_t calls_waiting = 0, calls_held = 0, calls_throttled = 0;  // in memory now; in the store; answered 429
   int64_t sla_breaches = 0, loop_inbox_count = 0, outbox_count = 0;
 };
 
@@ -172,6 +174,13 @@ class Runtime {
   // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.
   virtual Status set_limits(const std::string& queue, QueueLimits limits) = 0;
   virtual Result<QueueView> look(const std::string& queue) = 0;
+  // What calls wait for before they are sent (limits.h), by the name of a bucket or circuit without its key:
+  // "openai:gpt-4o", else "openai:*", else "*". Of this engine alone, not kept in the store. These wait for the loop
+  // thread.
+  virtual Status set_call_limits(const std::string& name, CallLimits limits) = 0;
+  virtual Status set_breaker(const std::string& name, BreakerPolicy policy) = 0;
+  virtual Result<std::vector<BucketView>> look_at_buckets() = 0;
+  virtual Result<std::vector<CircuitView>> look_at_circuits() = 0;
   // A small named value, kept beside the runs: see Transition::document. Both wait for the store's answer.
   virtual Status keep(Document document) = 0;
   virtual Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) = 0;

@@ -68,6 +68,7 @@ inline constexpr ErrorCode kHttpBody = 1308;       // a body that is not what wa
 inline constexpr ErrorCode kEgressAddress = 1320;  // a host or address that the egress policy refuses
 inline constexpr ErrorCode kEgressScheme = 1321;   // plain http to another machine
 inline constexpr ErrorCode kEgressPolicy = 1322;   // a policy that makes no sense
+inline constexpr ErrorCode kCallTooLarge = 1330;   // it reserves more tokens than its bucket ever lets through
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 inline constexpr ErrorCode kSignalTimeout = 2006;

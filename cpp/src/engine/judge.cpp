@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "engine/rate_headers.h"
 #include "engine/retry.h"
 #include "engine/usage.h"
 
@@ -99,7 +100,55 @@ Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
   Verdict verdict = failure(call, code, std::move(text), 0, retryable);
+  verdict.blame = is_hopeless ? Blame::kUnknown : Blame::kPeer;
   verdict.maybe_done = outcome.maybe_sent;
+  return verdict;
+}
+
+Blame blame_of(int32_t status, bool is_quota) {
+  if (status == 429) return is_quota ? Blame::kOurs : Blame::kThrottle;
+  return status >= 500 ? Blame::kPeer : Blame::kOurs;
+}
+
+Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_ms) {
+  if (response.status < 200 || response.status > 299) {
+    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
+    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
+    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
+    // Another host must not get this one's credentials; and a POST that became a GET would be another request.
+    const bool is_redirect = response.status >= 300 && response.status <= 399 && response.status != 304;
+    Verdict verdict =
+        failure(call, code::kHttpStatus,
+                place_of(call.request) + " answered " + std::to_string(response.status) +
+                    (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
+                response.status, retryable);
+    verdict.blame = blame_of(response.status, is_quota);
+    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
+    return verdict;
+  }
+  Usage usage;
+  if (call.judge.json_body) {
+    const JsonCheck check = check_and_count(response.body, call.judge.required_pointer, call.admission.usage, usage);
+    if (check != JsonCheck::kGood) {
+      const std::string seen =
+          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
+      Verdict verdict =
+          failure(call, code::kHttpBody,
+                  place_of(call.request) + " expected JSON" +
+                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
+                      seen + ": " + peer_message(response),
+                  response.status, call.repeatable);
+      verdict.blame = Blame::kOurs;
+      verdict.usage = usage;
+      verdict.maybe_done = true;
+      return verdict;
+    }
+  }
+  Verdict verdict;
+  verdict.ok = true;
+  verdict.usage = usage;
+  verdict.payload = std::move(response.body);
   return verdict;
 }
 
@@ -127,41 +176,8 @@ int64_t parse_retry_after(const HttpHeaders& headers, WallMs wall_ms) {
 
 Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
   if (!outcome.status.is_ok()) return judge_transport(call, outcome);
-  HttpResponse& response = outcome.response;
-  if (response.status < 200 || response.status > 299) {
-    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
-    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
-    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
-    // Another host must not get this one's credentials; and a POST that became a GET would be another request.
-    const bool is_redirect = response.status >= 300 && response.status <= 399 && response.status != 304;
-    Verdict verdict =
-        failure(call, code::kHttpStatus,
-                place_of(call.request) + " answered " + std::to_string(response.status) +
-                    (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
-                response.status, retryable);
-    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
-    verdict.maybe_done = is_maybe_done_status(response.status);
-    return verdict;
-  }
-  if (call.judge.json_body) {
-    const JsonCheck check = json_check(response.body, call.judge.required_pointer);
-    if (check != JsonCheck::kGood) {
-      const std::string seen =
-          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
-      Verdict verdict =
-          failure(call, code::kHttpBody,
-                  place_of(call.request) + " expected JSON" +
-                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
-                      seen + ": " + peer_message(response),
-                  response.status, call.repeatable);
-      verdict.maybe_done = true;
-      return verdict;
-    }
-  }
-  Verdict verdict;
-  verdict.ok = true;
-  if (!call.spending.budgets.empty()) verdict.usage = read_usage(response.body, call.admission.usage);
-  verdict.payload = std::move(response.body);
+  Verdict verdict = judge_answer(call, outcome.response, wall_ms);
+  if (!call.admission.bucket.empty()) verdict.limits = read_rate_headers(outcome.response.headers, wall_ms);
   return verdict;
 }
 

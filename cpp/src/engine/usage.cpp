@@ -1,15 +1,11 @@
 #include "engine/usage.h"
 
 #include <algorithm>
-#include <string>
 #include <vector>
-
-#include "base/json.h"
 
 namespace stepwell::detail {
 
 namespace {
-
 // More than any answer has; beyond it a count is nonsense.
 constexpr int64_t kCountMax = 1'000'000'000;
 
@@ -26,17 +22,17 @@ int64_t sum(const int64_t* begin, size_t count) {
 
 }  // namespace
 
-Usage read_usage(std::string_view body, const UsageRule& rule) {
-  Usage usage;
-  if (rule.input.empty() && rule.output.empty()) return usage;
+JsonCheck check_and_count(std::string_view body, const std::string& required_pointer, const UsageRule& rule,
+                          Usage& usage) {
   std::vector<std::string> pointers = rule.input;
   pointers.insert(pointers.end(), rule.output.begin(), rule.output.end());
   if (!rule.cached.empty()) pointers.push_back(rule.cached);
-  const std::vector<int64_t> counts = json_counts_at(body, pointers);
-  usage.input = sum(counts.data(), rule.input.size());
-  usage.output = sum(counts.data() + rule.input.size(), rule.output.size());
-  if (!rule.cached.empty()) usage.cached = std::max<int64_t>(counts.back(), 0);
-  return usage;
+  std::vector<int64_t> numbers;
+  const JsonCheck check = json_check(body, required_pointer, pointers, numbers);
+  usage.input = sum(numbers.data(), rule.input.size());
+  usage.output = sum(numbers.data() + rule.input.size(), rule.output.size());
+  if (!rule.cached.empty()) usage.cached = std::max<int64_t>(numbers.back(), 0);
+  return check;
 }
 
 }  // namespace stepwell::detail

@@ -1,13 +1,15 @@
-// What an answer says that it used.
+// What an answer says the call used, read in the pass that checks the answer.
 #pragma once
 
 #include <string_view>
 
+#include "base/json.h"
 #include "stepwell/call.h"
 
 namespace stepwell::detail {
 
-// Pure. Counts are -1 where the body does not say, or says nonsense.
-Usage read_usage(std::string_view body, const UsageRule& rule);
+// Checks `body` as json_check does and fills in `usage`. Nonsense counts as not said.
+JsonCheck check_and_count(std::string_view body, const std::string& required_pointer, const UsageRule& rule,
+                          Usage& usage);
 
 }  // namespace stepwell::detail

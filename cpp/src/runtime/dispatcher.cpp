@@ -42,7 +42,9 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       sink_(std::move(sink)),
       options_(options),
       self_(std::make_shared<Dispatcher*>(this)),
-      random_state_(options.seed) {
+      random_state_(options.seed),
+      admission_(loop, options.seed,
+                 [this](const CallRef& call, Ruling ruling) { on_ruling(call, std::move(ruling)); }) {
   store_.watch([this, self = self_] {
     if (*self == nullptr) return;
     for (auto& [name, queue] : queues_) {
@@ -469,32 +471,6 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
   }
 }
 
-void Dispatcher::send_call(RunId run, Active& active, const std::string& step, int32_t attempt) {
-  const auto call = active.calls.find(step);
-  if (call == active.calls.end()) return;
-  ++counters_.calls_sent;
-  ++counters_.calls_in_flight;
-  send_attempt(transport_, call->second, loop_.wall_ms(),
-               [this, self = self_, run, token = active.token, step, attempt, begun = loop_.now_ms()](Verdict verdict) {
-                 if (*self == nullptr) return;
-                 --counters_.calls_in_flight;
-                 const auto found = active_.find(run);
-                 if (found == active_.end() || found->second->token != token) return;
-                 Input input;
-                 input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
-                 input.attempt = attempt;
-                 input.retryable = verdict.retryable;
-                 input.retry_after_ms = verdict.retry_after_ms;
-                 input.maybe_done = verdict.maybe_done;
-                 input.usage = verdict.usage;
-                 input.step = step;
-                 input.took_ms = loop_.now_ms() - begun;
-                 input.payload = std::move(verdict.payload);
-                 feed(run, *found->second, std::move(input));
-                 schedule_flush();
-               });
-}
-
 // Tells everybody who waits for `run` how it ended.
 void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded) {
   const auto found = waiters_.find(run);
@@ -554,6 +530,7 @@ void Dispatcher::drop(RunId run) {
   active_.erase(found);
   for (const TimerId timer : active->timers) loop_.cancel(timer);
   for (auto& [step, call] : active->calls) {
+    admission_.withdraw(call->place);
     if (call->sent != 0) transport_.cancel(call->sent);
   }
 }

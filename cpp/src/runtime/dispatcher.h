@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/admission.h"
 #include "runtime/calls.h"
 #include "stepwell/engine.h"
 #include "stepwell/http.h"
@@ -53,6 +54,7 @@ class Dispatcher {
   void release_all(StatusDone done);
 
   [[nodiscard]] Counters counters() const;
+  [[nodiscard]] AdmissionStage& admission() { return admission_; }
   // Threads of the host that wait in Runtime::record.
   [[nodiscard]] int64_t asking_count() const;
   // Whether somebody waits for the end of a run.
@@ -74,6 +76,7 @@ class Dispatcher {
     RunMachine machine;
     LeaseToken token;
     Queue* queue = nullptr;
+    int32_t priority = 0;
     std::unordered_map<std::string, std::shared_ptr<RunningCall>> calls;
     std::unordered_map<std::string, MoveFunction<void(Item)>> answers;  // of steps whose reporter waits
     std::vector<TimerId> timers;
@@ -114,6 +117,8 @@ class Dispatcher {
   void on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> claimed);
   void activate(Queue& queue, RunHistory history);
   void send_call(RunId run, Active& active, const std::string& step, int32_t attempt);
+  void on_ruling(const CallRef& call, Ruling ruling);
+  void transmit(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void claim_at(Queue& queue, WallMs at);
@@ -153,6 +158,7 @@ class Dispatcher {
   TimerId wake_timer_ = 0;
   bool is_looking_for_due_ = false;
   uint64_t random_state_;
+  AdmissionStage admission_;
   RunId last_run_id_ = 0;
   Counters counters_;
 };

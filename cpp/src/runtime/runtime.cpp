@@ -242,6 +242,28 @@ class RuntimeDoor final : public Runtime {
     return ask<QueueView>([this, queue](auto send) { store_->look(queue, std::move(send)); });
   }
 
+  Status set_call_limits(const std::string& name, CallLimits limits) override {
+    return order([this, name, limits](auto send) {
+      dispatcher_->admission().set_limits(name, limits);
+      send(Status::ok());
+    });
+  }
+
+  Status set_breaker(const std::string& name, BreakerPolicy policy) override {
+    return order([this, name, policy](auto send) {
+      dispatcher_->admission().set_breaker(name, policy);
+      send(Status::ok());
+    });
+  }
+
+  Result<std::vector<BucketView>> look_at_buckets() override {
+    return ask<std::vector<BucketView>>([this](auto send) { send(dispatcher_->admission().buckets()); });
+  }
+
+  Result<std::vector<CircuitView>> look_at_circuits() override {
+    return ask<std::vector<CircuitView>>([this](auto send) { send(dispatcher_->admission().circuits()); });
+  }
+
   Status keep(Document document) override {
     return order([this, document = std::move(document)](auto send) mutable {
       dispatcher_->keep(std::move(document), std::move(send));

@@ -132,6 +132,16 @@ void SimWorld::boot(int index) {
   const ProcessId process = next_process_++;
   auto& slot = engines_[static_cast<size_t>(index)];
   slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
+  // Some engines know their limits, some learn that there are none; outages open the circuit often.
+  CallLimits limits;
+  if (clock_.chance(50)) limits.all = {60 + clock_.draw(3'000), 3'000 + clock_.draw(100'000), clock_.draw(4)};
+  if (clock_.chance(20)) limits.tenant = {30 + clock_.draw(600), 0, clock_.draw(2)};
+  slot->dispatcher.admission().set_limits("sim:*", limits);
+  BreakerPolicy policy;
+  policy.failures_min = 3;
+  policy.window = 8;
+  policy.cool_down_ms_max = 20'000;
+  slot->dispatcher.admission().set_breaker("*", policy);
   slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
 }
 
@@ -488,6 +498,10 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
+      report.call->admission.bucket = "sim:m#k";
+      report.call->admission.circuit = "sim#k";
+      report.call->admission.tenant = std::to_string(run % 3);
+      report.call->admission.tokens = 1 + clock_.draw(100);
       let_pay(run, *report.call);
       break;
     case StepKind::kChild:
@@ -520,7 +534,9 @@ void SimWorld::wait_for_room(Engine& engine, Item& item) {
   reports[0].token = script.token;
   reports[0].step = "held#" + std::to_string(++script.hold_count);
   reports[0].topic = item.payload;
+  reports[0].due_at = item.due_at;
   reports[0].then_park = clock_.chance(70);
+  ++report_.held;
   script.is_waiting = true;
   engine.dispatcher.report(std::move(reports));
 }
