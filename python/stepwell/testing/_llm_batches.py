@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LOOKS_UNTIL_ENDED = 3
 _REQUESTS_MAX = {"openai": 50_000, "anthropic": 100_000}
-_PAGE = 20
+_PAGE, _PAGE_MAX = 20, 100
 _FILES = re.compile(r"(.*)/files(?:/([\w-]+)(/content)?)?")
 _BATCHES = re.compile(r"(.*)/batches(?:/([\w-]+)(?:/(results|cancel))?)?")
 _EXPIRED = {
@@ -73,6 +73,7 @@ class Batches:
         self._files: dict[str, _File] = {}
         self._batches: dict[str, _Batch] = {}
         self.request_count = 0
+        self._origin = ""
 
     def take(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Plan | None:
         """Answer a request about files or batches; None for any other."""
@@ -80,7 +81,8 @@ class Batches:
         found_file, found_batch = _FILES.fullmatch(path), _BATCHES.fullmatch(path)
         try:
             if found_file is not None:
-                return self._file(method, found_file, headers, body)
+                return self._file(method, found_file, parse_qs(query), headers, body)
+            self._origin = f"http://{headers.get('host', '127.0.0.1')}"
             if found_batch is None:
                 return None
             return self._batch(method, found_batch, parse_qs(query), body)
@@ -91,12 +93,14 @@ class Batches:
 
     # --- files ---
 
-    def _file(self, method: str, found: re.Match[str], headers: Mapping[str, str], body: bytes) -> Plan:
+    def _file(
+        self, method: str, found: re.Match[str], query: dict[str, list[str]], headers: Mapping[str, str], body: bytes
+    ) -> Plan:
         name = found[2]
         if method == "POST" and name is None:
             return self._upload(headers, body)
         if name is None:
-            return Plan(plain(200, {"object": "list", "data": [self._shown(each) for each in self._files]}))
+            return _page(list(self._files), query, "after", self._shown)
         if name not in self._files:
             return Plan(refusal(404, f"No such File object: {name}"))
         if found[3]:
@@ -140,12 +144,7 @@ class Batches:
                 return Plan(refusal(500, "The server had an error while processing your request."))
             return Plan(plain(200, show(made)))
         if name is None:
-            newest_first = list(reversed(mine))
-            after = query.get("after_id" if is_anthropic else "after")
-            begin = newest_first.index(after[0]) + 1 if after else 0
-            page = newest_first[begin : begin + min(_PAGE, int(query.get("limit", [_PAGE])[0]))]
-            value = {"object": "list", "data": [show(mine[each]) for each in page]}
-            return Plan(plain(200, {**value, "has_more": begin + len(page) < len(mine)}))
+            return _page(list(mine), query, "after_id" if is_anthropic else "after", lambda each: show(mine[each]))
         if name not in mine:
             return Plan(refusal(404, f"No batch found with id '{name}'"))
         batch = mine[name]
@@ -238,8 +237,24 @@ class Batches:
             counts["succeeded" if status == 200 else "errored" if status else "expired"] += 1
         made_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(batch.made_at))
         about = {"id": batch.name, "type": "message_batch", "created_at": made_at, "request_counts": counts}
-        is_over = outcomes is not None
-        return {**about, "processing_status": "ended" if is_over else "in_progress", "results_url": None}
+        ends_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(batch.made_at + 86_400))
+        times = {"expires_at": ends_at, "ended_at": None, "archived_at": None, "cancel_initiated_at": None}
+        state = {"processing_status": "in_progress", "results_url": None}
+        if outcomes is not None:
+            times["ended_at"] = made_at
+            results_url = f"{self._origin}/v1/messages/batches/{batch.name}/results"
+            state = {"processing_status": "ended", "results_url": results_url}
+        return {**about, **times, **state}
+
+
+def _page(names: list[str], query: Mapping[str, list[str]], after: str, show: Callable[[str], Any]) -> Plan:
+    """Return a page of a list, the newest first."""
+    names.reverse()
+    begin = names.index(query[after][0]) + 1 if after in query else 0
+    page = names[begin : begin + min(_PAGE_MAX, int(query.get("limit", [_PAGE])[0]))]
+    about = {"has_more": begin + len(page) < len(names), "first_id": page[0] if page else None}
+    last = {"last_id": page[-1] if page else None}
+    return Plan(plain(200, {"object": "list", "data": [show(each) for each in page], **about, **last}))
 
 
 def _checked(rows: list[tuple[str, str, bytes]], form: str) -> list[tuple[str, str, bytes]]:
