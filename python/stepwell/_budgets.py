@@ -194,9 +194,16 @@ async def budget_flow(asked: dict[str, Any]) -> bool:
     return decision.approved
 
 
-def ask_for_more(worker: Worker, budget: Budget, account: str) -> None:
-    """Open the budget's approval, once for each cap that was reached: whoever comes later finds it open."""
-    cap = tuple(worker.core.budgets(account)[0][1:3])
+def ask_for_more(worker: Worker, budget: Budget, account: str, wanted: tuple[int, int]) -> None:
+    """Open the budget's approval, once for each cap that was reached: whoever comes later finds it open.
+
+    Not while the calls under way may still turn out cheaper than they were reserved for, and leave enough.
+    """
+    _, *amounts = worker.core.budgets(account)[0]
+    cap, spent, reserved, doubt = (amounts[at : at + 2] for at in (0, 2, 4, 6))
+    is_used_up = any(c >= 0 and s + d + w > c for c, s, d, w in zip(cap, spent, doubt, wanted, strict=True))
+    if any(reserved) and not is_used_up:
+        return
     key = f"{account}@{cap[0]}/{cap[1]}"
     if key in worker.asked_budgets:
         return

@@ -145,9 +145,11 @@ def _ask_for_more(activation: Activation, step: str, request: tuple[Any, ...], t
     from stepwell.llm._budget import budgets_of
 
     account = refused_by(topic, step)
-    for budget in budgets_of(activation, request[_SPENDING].budget):
+    costing = request[_SPENDING]
+    for budget in budgets_of(activation, costing.budget):
         if budget.ask is not None and account.partition("/")[0] == budget.known_as:
-            ask_for_more(activation.worker, budget, account)
+            usd, tokens = costing.apply(activation, request)[_SPENDING][:2]
+            ask_for_more(activation.worker, budget, account, (usd, tokens))
 
 
 def step_failed(run: int, step: str, payload: bytes, attempts: int) -> StepFailed:

@@ -6,7 +6,6 @@ ledger_program.py STORE URL COUNT CAP    Ends when every run has ended or waits 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import stepwell as sw
@@ -14,7 +13,7 @@ from stepwell.llm import Classifier
 
 LABELS = ["Billing", "Technical", "General"]
 # Dollars for a million tokens: whole picodollars for each token.
-PRICE = (60.0, 240.0)
+PRICE = (90.0, 360.0)
 QUICK = sw.Retry(max_attempts=30, base="1ms", cap="20ms", max_elapsed="60s")
 
 
@@ -35,7 +34,7 @@ def main() -> None:
             account = engine.budgets("cap")
             if not waiting or (account and account[0].waiting >= len(waiting) and not account[0].reserved_usd):
                 return
-            time.sleep(0.01)
+            sw.sleep_blocking("10ms")
     raise SystemExit("the runs came to no rest")
 
 

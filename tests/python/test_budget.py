@@ -130,7 +130,7 @@ def test_a_budget_that_fails_does_so_with_a_code(server: LlmServer, flow: Any, t
 def test_an_approval_raises_the_budget_or_ends_its_runs(flow: Any, tmp_path: Path) -> None:
     budget = sw.Budget(usd="0.33", name="asked", price=PRICE, ask="May the tickets cost more?")
     with sw.Engine(tmp_path / "s.db") as engine:
-        runs = [engine.start(flow, number, budget=budget) for number in range(20)]
+        runs = [engine.start(flow, number, budget=budget) for number in range(70)]
         wait_for(lambda: len(engine.approvals()) == 1)
         approval = engine.approvals()[0]
         assert approval.question == "May the tickets cost more?"

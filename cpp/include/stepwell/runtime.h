@@ -66,8 +66,7 @@ enum class ItemKind : uint8_t {
   kRunFinished = 4,  // ticket, run, run_status, payload; ok: it ended now, not before it was asked for
   kStarted = 5,      // ticket of start_async: answers
   kHttp = 6,         // ticket of send: outcome
-  kPause = 7,        // run; ok: begin no further step, and report kPark when all that is under way has been answered;
-                     // not ok: go on after all
+  kPause = 7,        // run; ok: begin no further step, report kPark once all is answered; not ok: go on after all
   kCallHeld = 8,     // run, step, due_at (-1: none), payload (topic): the call was not sent; wait for either in the
                      // store, then report kCall anew
 };

@@ -169,11 +169,7 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
         return decision;
       }
       step.is_waiting = false;
-      if (step.is_call) {
-        send_or_reserve(decision, step, input.step);
-      } else {
-        decision.commands.push_back(attempt_command(CommandKind::kAskAttempt, input.step, step.attempt));
-      }
+      send_or_reserve(decision, step, input.step);
       return decision;
   }
 }
@@ -243,11 +239,12 @@ Decision RunMachine::on_call(StepState& step, Input& input, int64_t now_ms) {
 
 // A call that costs is sent once the store has kept its reservation, and has said that there was room.
 void RunMachine::send_or_reserve(Decision& decision, StepState& step, const std::string& name) {
-  if (step.account && step.account->is_needed()) {
+  if (step.is_call && step.account && step.account->is_needed()) {
     next_seq_ += step.account->ask(run_, name, next_seq_, decision);
     return;
   }
-  decision.commands.push_back(attempt_command(CommandKind::kSendCall, name, step.attempt));
+  const CommandKind kind = step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt;
+  decision.commands.push_back(attempt_command(kind, name, step.attempt));
 }
 
 Decision RunMachine::on_reserved(StepState& step, Input& input) {

@@ -156,11 +156,14 @@ Status BudgetBook::wake(BudgetRow& row, WallMs at, int64_t& wake_id, CommitAnswe
   STEPWELL_TRY(read_waits(row.name, left + 1, line));
   Cost taken;
   STEPWELL_TRY(read_promised(row.name, taken));
+  // Nothing is under way that could make room: the first is told all the same, so that somebody may be asked for more.
+  bool is_at_rest = row.reserved == Cost{} && taken == Cost{};
   add(taken, used(row));
   for (BudgetWait& each : line) {
     // Whoever will be refused for good is told so, too.
     const bool is_hopeless = row.is_closed || !fits(row.cap, {}, each.wanted);
-    if (!is_hopeless && !fits(row.cap, taken, each.wanted)) return Status::ok();
+    if (!is_hopeless && !is_at_rest && !fits(row.cap, taken, each.wanted)) return Status::ok();
+    is_at_rest = false;
     if (static_cast<int64_t>(answer.woken.size()) == kBudgetWakeCountMax) {
       answer.wakes_more = row.name;
       return Status::ok();

@@ -30,6 +30,12 @@ Spend settling(const std::string& budget, Cost reserved, Cost spent) {
   return spend;
 }
 
+BudgetChange capped(const std::string& name, Cost cap, const std::string& note = "") {
+  return {name, false, true, cap, false, note};
+}
+BudgetChange closed(const std::string& name) { return {name, false, false, {-1, -1}, true, ""}; }
+BudgetChange made(const std::string& name, Cost cap = {-1, -1}) { return {name, true, true, cap, false, ""}; }
+
 class StoreBudgets : public StoreContractTest {
  protected:
   void lease(RunId count) {
@@ -135,8 +141,7 @@ TEST_P(StoreBudgets, WhoWasToldAndEndsLeavesItsPlaceToTheNext) {
   lease(5);
   for (RunId run = 1; run <= 4; ++run) ask(run);
   EXPECT_EQ(told(settle(1, {59, 1})), Runs{}) << "1 left";
-  BudgetChange raise{.name = "b", .sets_cap = true, .cap = {140, -1}};
-  EXPECT_EQ(told(change(raise)), Runs{3});
+  EXPECT_EQ(told(change(capped("b", {140, -1}))), Runs{3});
   Transition end = ending(3, 1, 1);
   end.wake_id = next_id_ += 1'000;
   EXPECT_EQ(told(asks_->commit_one(std::move(end))), Runs{4});
@@ -149,7 +154,7 @@ TEST_P(StoreBudgets, ARaisedCapWakesParkedRuns) {
   parked.first_seq = 1;
   EXPECT_TRUE(asks_->commit_one(std::move(parked)).status.is_ok());
   EXPECT_EQ(asks_->load(3)->row.status, RunStatus::kWaiting);
-  EXPECT_EQ(told(change({.name = "b", .sets_cap = true, .cap = {120, -1}, .note = "{\"by\":\"ann\"}"})), Runs{3});
+  EXPECT_EQ(told(change(capped("b", {120, -1}, "{\"by\":\"ann\"}"))), Runs{3});
   EXPECT_EQ(asks_->load(3)->row.status, RunStatus::kQueued);
   EXPECT_EQ(budget().cap, (Cost{120, -1}));
   EXPECT_EQ(budget().notes, "{\"by\":\"ann\"}\n");
@@ -159,7 +164,7 @@ TEST_P(StoreBudgets, ARaisedCapWakesParkedRuns) {
 TEST_P(StoreBudgets, AClosedBudgetRefusesAndTellsAll) {
   lease(4);
   for (RunId run = 1; run <= 4; ++run) ask(run);
-  EXPECT_EQ(told(change({.name = "b", .closes = true})), (Runs{3, 4}));
+  EXPECT_EQ(told(change(closed("b"))), (Runs{3, 4}));
   EXPECT_TRUE(ask(3, 1).refusal.is_closed);
   EXPECT_EQ(budget().waiting_count, 0);
   EXPECT_TRUE(budget().is_closed);
@@ -169,10 +174,10 @@ TEST_P(StoreBudgets, ManyAreToldALittleAtATime) {
   const RunId count = kBudgetWakeCountMax + 10;
   lease(count);
   for (RunId run = 1; run <= count; ++run) ask(run, 0, asking("b", {40, 4}, {40, -1}));
-  const CommitAnswer first = change({.name = "b", .sets_cap = true, .cap = {1'000'000, -1}});
+  const CommitAnswer first = change(capped("b", {1'000'000, -1}));
   EXPECT_EQ(first.woken.size(), static_cast<size_t>(kBudgetWakeCountMax));
   EXPECT_EQ(first.wakes_more, "b");
-  const CommitAnswer rest = change({.name = "b"});
+  const CommitAnswer rest = change(BudgetChange{"b", false, false, {-1, -1}, false, ""});
   EXPECT_EQ(rest.woken.size(), 9U);
   EXPECT_TRUE(rest.wakes_more.empty());
 }
@@ -201,10 +206,10 @@ TEST_P(StoreBudgets, WhatWasNotReservedIsNotGivenBack) {
 }
 
 TEST_P(StoreBudgets, AnUnknownBudgetIsNotChangedUnlessItIsMade) {
-  EXPECT_EQ(change({.name = "b", .sets_cap = true, .cap = {1, 1}}).status.code(), code::kBudgetNotFound);
-  EXPECT_TRUE(change({.name = "b", .makes = true, .sets_cap = true, .cap = {1, 1}}).status.is_ok());
-  EXPECT_TRUE(change({.name = "b/day", .makes = true}).status.is_ok());
-  EXPECT_TRUE(change({.name = "bc", .makes = true}).status.is_ok());
+  EXPECT_EQ(change(capped("b", {1, 1})).status.code(), code::kBudgetNotFound);
+  EXPECT_TRUE(change(made("b", {1, 1})).status.is_ok());
+  EXPECT_TRUE(change(made("b/day")).status.is_ok());
+  EXPECT_TRUE(change(made("bc")).status.is_ok());
   EXPECT_EQ(asks_->budgets("b").size(), 2U);
   EXPECT_EQ(asks_->budgets("").size(), 3U);
   lease(1);
@@ -219,7 +224,7 @@ TEST_P(StoreBudgets, ItSurvivesReopening) {
   const BudgetRow after = budget();
   EXPECT_EQ(after.reserved, before.reserved);
   EXPECT_EQ(after.waiting_count, 1);
-  EXPECT_EQ(told(change({.name = "b", .sets_cap = true, .cap = {200, -1}})), Runs{3});
+  EXPECT_EQ(told(change(capped("b", {200, -1}))), Runs{3});
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreBudgets, ::testing::ValuesIn(store_cases()), store_name);
