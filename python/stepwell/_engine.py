@@ -154,12 +154,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
         **options: Unpack[StartOptions],
     ) -> Run[R]: ...
     @overload
-    def start(
-        self,
-        flow: Workflow[..., R],
-        value: Any = None,
-        **options: Unpack[StartOptions],
-    ) -> Run[R]: ...
+    def start(self, flow: Workflow[..., R], value: Any = None, **options: Unpack[StartOptions]) -> Run[R]: ...
     def start(
         self,
         flow: Workflow[..., Any],
@@ -182,12 +177,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, Sche
         **options: Unpack[StartOptions],
     ) -> Run[R]: ...
     @overload
-    async def astart(
-        self,
-        flow: Workflow[..., R],
-        value: Any = None,
-        **options: Unpack[StartOptions],
-    ) -> Run[R]: ...
+    async def astart(self, flow: Workflow[..., R], value: Any = None, **options: Unpack[StartOptions]) -> Run[R]: ...
     async def astart(
         self,
         flow: Workflow[..., Any],

@@ -75,8 +75,8 @@ def test_ledger_equals_the_servers_journal_and_the_cap_is_never_passed(tmp_path:
         assert cap.spent_usd <= CAP
         assert cap.left_usd is not None
         print(
-            f"ledger: {len(journal)} requests, {KILLS} kills, {cap.calls} calls settled, ${cap.spent_usd} spent of ${CAP} = the"
-            f" server's journal, {cap.waiting} calls wait, faults {sorted(kinds - {'ok'})}"
+            f"ledger: {len(journal)} requests, {KILLS} kills, {cap.calls} calls settled, ${cap.spent_usd} spent of ${CAP} ="
+            f" the server's journal, {cap.waiting} calls wait, faults {sorted(kinds - {'ok'})}"
         )
     with left_behind(store) as db:
         assert db is not None

@@ -46,7 +46,8 @@ std::string make_answer(const std::string& body) {
 }
 
 std::string make_completion() {
-  std::string body = R"({"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bench","system_fingerprint":")";
+  std::string body =
+      R"({"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bench","system_fingerprint":")";
   body.append(320, 'a');
   body += R"(","choices":[{"index":0,"message":{"role":"assistant",)";
   body += R"("content":"{\"label\":\"Billing\",\"confidence\":0.9}"},"finish_reason":"stop"}],)";
