@@ -210,7 +210,7 @@ class Reader {
     spending.budgets = fields.texts();
     return spending;
   }
-  // (text pointers, end events, end data, error pointers)
+  // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max)
   std::optional<StreamRule> stream() {
     Reader fields(next());
     if (!fields.has_more()) return std::nullopt;
@@ -219,6 +219,9 @@ class Reader {
     rule.end_events = fields.texts();
     rule.end_data = fields.text();
     rule.error_pointers = fields.texts();
+    if (!fields.has_more()) return rule;
+    rule.text_events = fields.texts();
+    rule.idle_ms_max = fields.integer();
     return rule;
   }
 

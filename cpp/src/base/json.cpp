@@ -1,9 +1,10 @@
 #include "base/json.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
+
+#include "base/json_scan.h"
 
 namespace stepwell::detail {
 
@@ -82,21 +83,6 @@ class PointerFinder : public json::json_sax_t {
   bool has_found_ = false;
 };
 
-// The parts of a JSON pointer (RFC 6901), unescaped.
-std::vector<std::string> tokens_of(const std::string& pointer) {
-  std::vector<std::string> tokens;
-  for (size_t begin = 1; begin <= pointer.size();) {
-    const size_t end = std::min(pointer.find('/', begin), pointer.size());
-    std::string& token = tokens.emplace_back();
-    for (size_t i = begin; i < end; ++i) {
-      const bool is_escape = pointer[i] == '~' && i + 1 < end;
-      token.push_back(!is_escape ? pointer[i] : pointer[++i] == '1' ? '/' : '~');
-    }
-    begin = end + 1;
-  }
-  return tokens;
-}
-
 }  // namespace
 
 std::string json_quote(std::string_view text) {
@@ -105,7 +91,7 @@ std::string json_quote(std::string_view text) {
 
 JsonCheck json_check(std::string_view text, const std::string& pointer) {
   if (pointer.empty()) return json::accept(text) ? JsonCheck::kGood : JsonCheck::kNotJson;
-  PointerFinder finder(tokens_of(pointer));
+  PointerFinder finder(json_pointer_parts(pointer));
   if (!json::sax_parse(text, &finder)) return JsonCheck::kNotJson;
   return finder.has_found() ? JsonCheck::kGood : JsonCheck::kPointerMissing;
 }
