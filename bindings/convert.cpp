@@ -103,6 +103,13 @@ PyObject* item_of(const Item& item) {
                       int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload), bool_of(item.ok));
     case ItemKind::kStarted:
       return started_of(item);
+    case ItemKind::kStreamPiece:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.generation),
+                      int_of(item.offset), bytes_of(item.payload));
+    case ItemKind::kStreamText:
+      return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)),
+                      int_of(static_cast<int64_t>(item.standing)), int_of(item.generation), int_of(item.offset),
+                      bytes_of(item.payload));
     case ItemKind::kHttp:
       break;
   }

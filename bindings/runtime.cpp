@@ -220,6 +220,14 @@ void register_caller_side(py::class_<Runtime>& runtime) {
       .def(
           "watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); },
           py::arg("run"), py::arg("ticket"), py::pos_only())
+      .def(
+          "read_stream",
+          [](Runtime& runtime, RunId run, const std::string& step, int64_t generation, int64_t offset,
+             int64_t patience_ms, uint64_t ticket) {
+            raise_unless_ok(runtime.read_stream({run, step, generation, offset, patience_ms, ticket}));
+          },
+          py::arg("run"), py::arg("step"), py::arg("generation"), py::arg("offset"), py::arg("patience_ms"),
+          py::arg("ticket"), py::pos_only())
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("is_failed") = false, py::arg("is_breached") = false, py::arg("before") = 0,
            py::arg("count_max") = 1, py::arg("with_events") = false)

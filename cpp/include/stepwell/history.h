@@ -71,10 +71,19 @@ struct RunRow {
   std::string breach_flow;
 };
 
+// What is kept of a step's stream until the step is recorded: the text so far. A generation is an answer that did not
+// begin as the one before it; they count from 1.
+struct KeptStream {
+  std::string step;
+  int64_t generation = 1;
+  std::string text;
+};
+
 struct RunHistory {
   RunRow row;
   std::vector<Event> events;
   std::vector<Message> messages;  // not yet taken, oldest first
+  std::vector<KeptStream> streams;
 };
 
 }  // namespace stepwell

@@ -66,6 +66,28 @@ enum class ItemKind : uint8_t {
                      // not ok: go on after all
   kCallHeld = 8,     // run, step, due_at (-1: none), payload (topic): the call was not sent; wait for either in the
                      // store, then report kCall anew
+  kStreamPiece = 9,  // run, step, generation, offset, payload: text of a stream that goes on
+  kStreamText = 10,  // ticket of read_stream: standing, generation, offset, payload
+};
+
+// Where the stream of a step stands for one who reads it from outside.
+enum class StreamStanding : uint8_t {
+  kText = 0,      // generation, offset, payload: committed text from there on
+  kRecorded = 1,  // payload: what the step was recorded with
+  kFailed = 2,    // payload: the step's error
+  kRunEnded = 3,  // and this step was never recorded
+  kNoRun = 4,     // there is no such run
+  kNothing = 5,   // nothing new within the reader's patience
+};
+
+// A reader's question: what is there of a stream from `offset` on? Answered when there is something.
+struct StreamAsk {
+  RunId run = 0;
+  std::string step;
+  int64_t generation = 0;  // that the offset is of; 0: whichever there is
+  int64_t offset = 0;      // in bytes of UTF-8
+  int64_t patience_ms = 15'000;
+  uint64_t ticket = 0;
 };
 
 struct Item {
@@ -79,6 +101,9 @@ struct Item {
   LeaseToken token = 0;  // kActivate: the claim it belongs to
   std::string text;      // workflow, or step
   WallMs due_at = -1;
+  StreamStanding standing = StreamStanding::kText;
+  int64_t generation = 0;
+  int64_t offset = 0;
   Payload payload;
   std::vector<Event> history;
   std::unique_ptr<std::vector<StartAnswer>> answers;
@@ -166,6 +191,9 @@ class Runtime {
   // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its
   // payload when there is no such run).
   virtual Status watch(RunId run, uint64_t ticket) = 0;
+  // Reads on in a stream: a kStreamText item with the ask's ticket follows, once there is something or its patience
+  // ends.
+  virtual Status read_stream(StreamAsk ask) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
   // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.

@@ -65,6 +65,15 @@ struct Park {
   bool is_paused = false;           // only a message "resume" or "cancel" wakes it
 };
 
+// More text of a step's stream, for readers outside and for the next life; see KeptStream. It follows what is kept of
+// the step, or (offset 0) takes its place. The step's success lets go of it.
+struct StreamPart {
+  std::string step;
+  int64_t generation = 1;
+  int64_t offset = 0;  // in bytes
+  std::string text;
+};
+
 struct RunEnd {
   RunStatus status = RunStatus::kSucceeded;  // a final one
   Payload payload;                           // result or error
@@ -85,6 +94,7 @@ struct Transition {
   std::vector<int64_t> taken;       // ids of messages to this run that its events answer
   std::vector<Message> messages;    // to other runs; those that have ended take none
   std::vector<Creation> creations;  // children, and what the step sent to queues
+  std::vector<StreamPart> parts;
   std::unique_ptr<NewRun> create;
   // Instead of all that: a message from outside to `run`, which needs no lease. kNotFound for an unknown run,
   // kConflict for one that has ended, kBusy when it has too many. A known key is answered ok.
@@ -163,13 +173,13 @@ class Store {
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
   // Leases up to count_max queued runs (by priority, oldest first, as the queue's limits allow) and runs whose lease
-  // ended, with their events and the messages that they have not taken: token + 1, claims + 1.
+  // ended, with their events, the messages that they have not taken and their streams: token + 1, claims + 1.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
   // Queues up to count_max waiting runs whose time has come by `now`.
   virtual void due(WallMs now, int64_t count_max, DueDone done) = 0;
   // The messages not yet taken by runs that `owner` leases, for stores that several engines share.
   virtual void messages(OwnerId owner, MessagesDone done) = 0;
-  // One run with its events and messages; kNotFound when there is none.
+  // One run with its events, messages and streams; kNotFound when there is none.
   virtual void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) = 0;
   // Extends every lease of `owner` to `until`.
   virtual void renew(OwnerId owner, WallMs until, StatusDone done) = 0;

@@ -153,4 +153,34 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
   return verdict;
 }
 
+Verdict judge_stream(const CallSpec& call, StreamReader& stream, HttpOutcome outcome, bool is_silent, WallMs wall_ms) {
+  const bool is_whole = outcome.status.is_ok() && is_event_stream(outcome.response);
+  if (is_whole) stream.finish_body();
+  if (stream.state() == StreamState::kEnded) {
+    Verdict verdict;
+    verdict.ok = true;
+    return verdict;
+  }
+  if (stream.state() == StreamState::kFailed) {
+    const StreamFailure& why = stream.failure();
+    const bool retryable = call.repeatable && why.code != code::kHttpTooLarge && is_retryable_kind(why.kind);
+    return failure(call, why.code, place_of(call.request) + ": " + why.message, 200, retryable);
+  }
+  if (is_silent) {
+    return failure(call, code::kHttpTimeout,
+                   place_of(call.request) + ": the stream brought no event for " +
+                       std::to_string(call.stream->idle_ms_max) + " ms",
+                   0, call.repeatable);
+  }
+  if (!outcome.status.is_ok() || outcome.response.status < 200 || outcome.response.status > 299) {
+    return judge(call, std::move(outcome), wall_ms);
+  }
+  const std::string* type = header(outcome.response.headers, "content-type");
+  return failure(call, code::kHttpBody,
+                 place_of(call.request) + " expected text/event-stream with status 200, saw " +
+                     (type == nullptr ? "no media type" : type->substr(0, 100)) + " with " +
+                     std::to_string(outcome.response.status) + ": " + peer_message(outcome.response),
+                 outcome.response.status, call.repeatable);
+}
+
 }  // namespace stepwell::detail

@@ -32,6 +32,9 @@ class StreamReader final : private SseListener {
   // The body was whole. A rule that names no end takes this for one; otherwise the stream was cut off.
   void finish_body();
 
+  // Whatever else comes.
+  void fail(ErrorCode code, std::string message);
+
   [[nodiscard]] StreamState state() const { return state_; }
   [[nodiscard]] const StreamFailure& failure() const { return failure_; }
   // What has been added to the text since this was asked last: whole characters.
@@ -49,7 +52,6 @@ class StreamReader final : private SseListener {
   void take_other(std::string_view data);
   bool is_error(std::string_view data);
   void keep(std::string_view data);
-  void fail(ErrorCode code, std::string message);
   void end();
   [[nodiscard]] bool holds_text(std::string_view name) const;
 

@@ -40,7 +40,8 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
 
   ~CurlTransport() override;
 
-  CallId send(HttpRequest request, HttpDone done) override;
+  CallId send(HttpRequest request, HttpDone done) override { return stream(std::move(request), {}, std::move(done)); }
+  CallId stream(HttpRequest request, HttpBody body, HttpDone done) override;
   void cancel(CallId call) override;
 
  private:
@@ -88,11 +89,12 @@ CurlTransport::~CurlTransport() {
   for (CURL* easy : idle_easies_) curl_easy_cleanup(easy);
 }
 
-CallId CurlTransport::send(HttpRequest request, HttpDone done) {
+CallId CurlTransport::stream(HttpRequest request, HttpBody body, HttpDone done) {
   CurlCall& call = new_call();
   const CallId id = call.id;
   call.request = std::move(request);
   call.done = std::move(done);
+  call.body = std::move(body);
   call.sent_at_ns = steady_ns();
   if (Status status = check_request(call.request); !status.is_ok()) {
     finish(call, std::move(status));
@@ -237,6 +239,7 @@ void CurlTransport::finish(CurlCall& call, Status status) {
   if (finished.outcome.status.is_ok()) finished.outcome.response = std::move(call.response);
   call.response = {};
   call.request = {};
+  call.body = {};
   call.url.reset();
   call.pin.reset();
   call.host = nullptr;
@@ -244,6 +247,8 @@ void CurlTransport::finish(CurlCall& call, Status status) {
   call.header_bytes = 0;
   call.may_be_sent = false;
   call.is_resend_refused = false;
+  call.is_unwanted = false;
+  call.body_way = BodyWay::kUnknown;
   call.too_large = TooLarge::kNo;
   call.id = 0;
   free_slots_.push_back(call.slot);

@@ -63,6 +63,12 @@ CREATE TABLE blobs(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, reference_
 CREATE TABLE blob_bytes(id INTEGER PRIMARY KEY, byte_count INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 )sql",
+    // 4 to 5: the text of streams whose steps are not recorded yet. Offsets (at) count bytes; see StreamPart.
+    R"sql(
+CREATE TABLE stream_parts(
+  run INTEGER NOT NULL, step TEXT NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY(run, step, generation, at)) WITHOUT ROWID;
+)sql",
 };
 static_assert(sizeof kSteps / sizeof kSteps[0] == kSchemaVersion - kSchemaVersionFirst, "one step a version");
 

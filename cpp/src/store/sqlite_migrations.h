@@ -15,7 +15,7 @@ namespace stepwell::detail {
 
 // The oldest version that is still understood; kSchema makes it.
 inline constexpr int kSchemaVersionFirst = 3;
-inline constexpr int kSchemaVersion = 4;
+inline constexpr int kSchemaVersion = 5;
 
 // Makes the schema of a new file, in one transaction.
 Status create_schema(SqliteFile& file);
