@@ -334,6 +334,46 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The base URL usually ends in /v1.",
     ),
     "SW-E2114": ("model not found", "The server does not list the model.", "Choose one that it lists."),
+    "SW-E2115": (
+        "content filter",
+        "The provider's filter stopped the answer, so that there is no value in it.",
+        "Look at the prompt and the text; a filter is a result and is not retried.",
+    ),
+    "SW-E2116": (
+        "answer cut off",
+        "The answer reached its limit of tokens before the value that was asked for was whole.",
+        "Raise max_tokens, or ask for less at once.",
+    ),
+    "SW-E2117": (
+        "answer does not fit",
+        "The model's answer is not of the type that was asked for, after the repair round if there was one.",
+        "Make the type simpler, describe its fields, or choose a model that keeps to schemas.",
+    ),
+    "SW-E2118": (
+        "unusable tool call",
+        "The model asked for a tool that it was not given, for too many, or with arguments that do not fit its schema.",
+        "Describe the tool and its arguments better. Nothing was carried out.",
+    ),
+    "SW-E2119": (
+        "bad prompt",
+        "A prompt template does not parse, or lacks a value. Nothing was sent.",
+        "Give each hole of the template its value.",
+    ),
+    "SW-E2120": (
+        "bad question",
+        "Messages, tools, type or settings of a model call cannot be used. Nothing was sent.",
+        "The message says what was expected.",
+    ),
+    "SW-E2121": (
+        "no embeddings",
+        "The answer does not hold one vector of finite numbers for each text.",
+        "Check that the model is one for embeddings.",
+    ),
+    "SW-E2122": (
+        "provider failed",
+        "The provider answered 200, and its answer says that it failed or is not an answer.",
+        "Ask again later; check the base URL.",
+    ),
 }
 
 

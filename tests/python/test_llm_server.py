@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell.testing._llm_faults import latency_range
-from stepwell.testing.llm_server import KINDS, Faults, LlmServer, predict
+from stepwell.testing.llm_server import USUAL, Faults, LlmServer, predict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_answers_with_the_label_that_predict_names() -> None:
         assert message_of(ask(server, plain)[2])["content"] == "You said: hello"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("reset", "hang", "slow")])
+@pytest.mark.parametrize("kind", [kind for kind in USUAL if kind not in ("reset", "slow")])
 def test_faults_that_are_answers(kind: str) -> None:
     with faulty(kind, retry_after_s=0.25) as server:
         status, headers, body = ask(server, body_of("billing"))

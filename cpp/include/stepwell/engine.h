@@ -125,7 +125,8 @@ class RunMachine {
     int32_t attempt = 1;       // the attempt under way or due
     int64_t first_at_ms = -1;  // when this process first met the step
     bool is_done = false;
-    bool is_call = false;
+    bool is_call = false;     // asked for, and not held
+    bool is_held = false;     // as a call: its worker waits before it asks anew
     bool is_waiting = false;  // a retry timer runs
     bool is_wait = false;     // for a message or a time
     RetryPolicy retry;

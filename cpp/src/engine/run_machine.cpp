@@ -194,6 +194,7 @@ Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
   step.spent_ms += spent_ms(input.took_ms, input.waited_ms);
   if (step.is_call && retry.delay_ms >= kHoldMsMin) {
     step.is_call = false;
+    step.is_held = true;
     decision.commands.push_back(hold_command(input.step, input.at + retry.delay_ms, {}));
     return decision;
   }
@@ -211,6 +212,7 @@ Decision RunMachine::on_call(StepState& step, Input& input, int64_t now_ms) {
     return decision;
   }
   step.is_call = true;
+  step.is_held = false;
   step.retry = input.retry;
   step.first_at_ms = now_ms;
   decision.commands.push_back(attempt_command(CommandKind::kSendCall, input.step, step.attempt));
@@ -225,6 +227,7 @@ Decision RunMachine::on_call_held(StepState& step, Input& input) {
     return decision;
   }
   step.is_call = false;
+  step.is_held = true;
   decision.commands.push_back(hold_command(input.step, input.due_at, std::move(input.topic)));
   return decision;
 }

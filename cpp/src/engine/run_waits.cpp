@@ -239,7 +239,7 @@ Decision RunMachine::on_park(const Input& input) {
   int32_t open_waits = 0;
   for (const auto& [name, step] : steps_) {
     // Nobody has come to it since the run was taken up: a wait that `first` dropped, in an earlier activation.
-    if (step.is_done || step.first_at_ms < 0) continue;
+    if (step.is_done || step.is_held || step.first_at_ms < 0) continue;
     if (!step.is_wait) {
       decision.status = refuse(input, "step \"" + name + "\" is under way");
       return decision;

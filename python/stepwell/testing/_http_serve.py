@@ -53,7 +53,7 @@ class HttpService(Service):
         key = headers.get("idempotency-key", "")
         fingerprint = hashlib.blake2b(f"{method} {path} {key} ".encode() + body, digest_size=8).hexdigest()
         attempt = self.attempt_of(fingerprint)
-        fault = self.faults.draw(self.seed, fingerprint, attempt)
+        fault = self.fault_of(fingerprint, attempt)
         known = self.kept.get((f"{method} {path}", key)) if key else None
         is_carried_out = fault in _CARRIED_OUT and known is None
         answer = known or (self._next(method, path) if is_carried_out else b"")

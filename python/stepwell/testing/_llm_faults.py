@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import re
@@ -11,9 +12,20 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KINDS = (
-    "429", "500", "503", "reset", "hang", "slow", "malformed", "truncated", "html", "wrong_label", "refusal", "empty"
+#: Drawn by default. hang, the error statuses, reset, html and malformed: the request was not processed, and costs nothing.
+USUAL = (
+    "429", "500", "503", "reset", "slow", "malformed", "truncated", "html", "wrong_label", "refusal", "empty"
 )  # fmt: skip
+#: The work is done and charged; then the answer is lost, comes in part, or is not what was asked for.
+PROCESSED = (
+    "500_done", "reset_done", "reset_body", "trickle",
+    "fenced", "cut_json", "nan", "content_filter", "unknown_tool", "two_choices", "wrong_usage",
+)  # fmt: skip
+#: What may happen to a stream once it has begun. A request that asks for no stream is answered as if they were not.
+STREAM_KINDS = (
+    "split_utf8", "stream_reset", "stream_cut", "stream_error", "stream_endless", "stream_comments", "stream_no_data"
+)  # fmt: skip
+KINDS = (*USUAL, "hang", "529", "quota", "redirect", *PROCESSED, *STREAM_KINDS)
 #: What GET /v1/models lists.
 MODELS = ("test", "test-model", "m", "t")
 _WORD = re.compile(r"\w+")
@@ -22,16 +34,19 @@ _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:ms)?(?:-(\d+(?:\.\d+)?)(?:ms)?)?")
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong: `share` of the attempts, with a kind drawn by weight (default: all but hang, evenly).
+    """What goes wrong: `share` of the attempts, with a kind drawn by weight (default: the kinds of USUAL, evenly).
 
     A call (one request body) meets faults in its first `max_faults_per_call` attempts only, so retries get through in the
-    end. A 429 asks for `retry_after_s` of patience. Raises ValueError for a share or a kind that is none.
+    end; the server stops spoiling after `max_faults` in all (0: it goes on). A 429 asks for `retry_after_s` of patience;
+    a trickle sends one byte every `trickle_s`. Raises ValueError for a share or a kind that is none.
     """
 
     share: float = 0.0
-    kinds: dict[str, float] = field(default_factory=lambda: {kind: 1.0 for kind in KINDS if kind != "hang"})
+    kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(USUAL, 1.0))
     max_faults_per_call: int = 3
     retry_after_s: float = 0.01
+    max_faults: int = 0
+    trickle_s: float = 10.0
 
     known: ClassVar[tuple[str, ...]] = KINDS
 
@@ -54,12 +69,17 @@ class Faults:
         return chance.choices(list(self.kinds), list(self.kinds.values()))[0]
 
 
+@functools.lru_cache(maxsize=10_000)
+def _words_of(label: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(label.lower()))
+
+
 def predict(text: str, labels: Sequence[str]) -> tuple[str, float]:
     """Return the label and confidence that the server gives: words shared with a label's name, else a stable hash."""
     words = set(_WORD.findall(text.lower()))
     best, best_shared = "", 0
     for label in labels:
-        shared = len(words.intersection(_WORD.findall(label.lower())))
+        shared = len(words & _words_of(label))
         if shared > best_shared:
             best, best_shared = label, shared
     if best_shared:

@@ -20,23 +20,32 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from stepwell.testing._llm_faults import Faults, latency_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 _JOURNAL_MAX = 1_000_000
 _SLOW_S = 0.02
+_PARTS_AT_ONCE = 64
 _HEADERS_MAX = 64 << 10
 _BODY_MAX = 32 << 20
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized",
             403: "Forbidden", 404: "Not Found", 409: "Conflict", 413: "Content Too Large", 422: "Unprocessable Content",
-            429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+            302: "Found", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+            529: "Overloaded"}  # fmt: skip
 
 
 class Plan(NamedTuple):
-    """How a request is answered: the bytes, what becomes of them (answer, slow, reset, hang), after how many seconds."""
+    """How a request is answered: the bytes, what becomes of them, after how many seconds.
+
+    how: "answer"; "slow" (in eight parts); "trickle" (one byte every `pause_s`); "part" (half, then a reset); "reset";
+    "hang"; "stream": the head, then each of `parts` as a chunk, with `pause_s` between two of them (0: as fast as the
+    client reads). A part that is None resets the connection.
+    """
 
     data: bytes
     how: str = "answer"
     delay_s: float = 0.0
+    parts: Iterable[bytes | None] = ()
+    pause_s: float = 0.0
 
 
 class Service:
@@ -53,6 +62,7 @@ class Service:
         self.attempts: dict[str, int] = {}
         self.entries: list[dict[str, Any]] = []
         self.count = 0
+        self.spoilt = 0
         self._file = journal
 
     def take(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Plan:
@@ -73,6 +83,15 @@ class Service:
         attempt = self.attempts[fingerprint] = self.attempts.get(fingerprint, 0) + 1
         return attempt
 
+    def fault_of(self, fingerprint: str, attempt: int) -> str:
+        """Return the fault that an attempt meets, "" for none."""
+        faults = self.faults
+        if faults.share <= 0 or (faults.max_faults and self.spoilt >= faults.max_faults):
+            return ""
+        fault = faults.draw(self.seed, fingerprint, attempt)
+        self.spoilt += fault != ""
+        return fault
+
     def delay(self) -> float:
         """Return the seconds until an answer."""
         low, high = self.latency
@@ -86,7 +105,7 @@ class Service:
             return plain(200, self.count)
         if path == f"{self.control_prefix}/faults" and method == "POST":
             try:
-                self.faults = self.faults_type(**json.loads(body))
+                self.faults, self.spoilt = self.faults_type(**json.loads(body)), 0
             except (TypeError, ValueError) as error:
                 return refusal(400, str(error))
             return plain(200, {})
@@ -116,7 +135,7 @@ def refusal(status: int, message: str, kind: str = "invalid_request_error", extr
 def spoiled(fault: str, faults: Faults) -> bytes | None:
     """Return the answer of a fault that any API may have; None for one that needs to know more."""
     if fault == "429":
-        return refusal(429, "Rate limit reached", "rate_limit_error", f"retry-after: {faults.retry_after_s:g}\r\n")
+        return refusal(429, "Rate limit reached", "rate_limit_error", f"retry-after: {faults.retry_after_s:.15g}\r\n")
     if fault in ("500", "503"):
         return refusal(int(fault), "The server had an error", "server_error")
     if fault == "html":
@@ -141,6 +160,9 @@ class Connection(asyncio.Protocol):
         self._is_busy = False  # an answer is due
         self._is_reading = False
         self._closes = False
+        self._parts: Iterator[bytes | None] | None = None  # what is left of a stream
+        self._pause_s = 0.0
+        self._is_full = False  # the client reads slower than we write
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
@@ -149,7 +171,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Answers that are still due go nowhere."""
-        self._transport = None
+        self._transport, self._parts = None, None
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Go on with a stream that waited for its reader."""
+        self._is_full = False
+        self._flow()
 
     def data_received(self, data: bytes) -> None:
         """Answer the request if it is complete and its turn has come."""
@@ -200,7 +231,10 @@ class Connection(asyncio.Protocol):
     def _carry_out(self, plan: Plan) -> None:
         acts: dict[str, Callable[[], None]] = {
             "answer": lambda: self._answer(plan.data),
-            "slow": lambda: self._drip(plan.data, 0),
+            "slow": lambda: self._drip(plan.data, 0, max(1, len(plan.data) // 8), _SLOW_S),
+            "trickle": lambda: self._drip(plan.data, 0, 1, plan.pause_s),
+            "part": lambda: self._break_off(plan.data[: len(plan.data) // 2]),
+            "stream": lambda: self._stream(plan),
             "reset": self._reset,
             "hang": lambda: None,
         }
@@ -218,15 +252,62 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _drip(self, answer: bytes, at: int) -> None:
+    def _break_off(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+            # A reset in the same breath would overtake what was written.
+            asyncio.get_running_loop().call_later(_SLOW_S, self._reset)
+
+    def _drip(self, answer: bytes, at: int, step: int, pause_s: float) -> None:
         if self._transport is None:
             return
-        step = max(1, len(answer) // 8)
         if at + step >= len(answer):
             self._answer(answer[at:])
             return
         self._transport.write(answer[at : at + step])
-        asyncio.get_running_loop().call_later(_SLOW_S, self._drip, answer, at + step)
+        asyncio.get_running_loop().call_later(pause_s, self._drip, answer, at + step, step, pause_s)
+
+    def _stream(self, plan: Plan) -> None:
+        if self._transport is None:
+            return
+        self._parts, self._pause_s = iter(plan.parts), plan.pause_s
+        self._transport.write(plan.data)
+        if plan.pause_s:
+            self._next_part(asyncio.get_running_loop().time())
+        else:
+            self._flow()
+
+    def _flow(self) -> None:
+        """Write parts until the client is behind or the stream ends; others get their turn in between."""
+        for _ in range(_PARTS_AT_ONCE):
+            if self._parts is None or self._is_full or self._pause_s:
+                return
+            self._write_part()
+        asyncio.get_running_loop().call_soon(self._flow)
+
+    def _next_part(self, due: float) -> None:
+        """Write a part at its time; late ones do not move those after them."""
+        if self._parts is None:
+            return
+        if not self._is_full:
+            self._write_part()
+        if self._parts is not None:
+            due += self._pause_s
+            asyncio.get_running_loop().call_at(due, self._next_part, due)
+
+    def _write_part(self) -> None:
+        if self._parts is None or self._transport is None or self._transport.is_closing():
+            self._parts = None
+            return
+        part = next(self._parts, b"")
+        if part:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+            return
+        self._parts = None
+        if part is None:
+            self._break_off(b"")
+        else:
+            self._answer(b"0\r\n\r\n")
 
     def _answer(self, data: bytes) -> None:
         if self._transport is None:

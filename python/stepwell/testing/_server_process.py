@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from stepwell.testing._llm_faults import Faults, latency_range
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 F = TypeVar("F", bound=Faults)
@@ -35,11 +35,13 @@ class ServerProcess(Generic[F]):
         seed: int,
         journal: str | Path | None,
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         latency_range(latency)
         command = [sys.executable, "-m", module, "--latency", latency]
         command += ["--faults", json.dumps(asdict(faults)), "--seed", str(seed), "--stop-with-stdin"]
         command += [] if journal is None else ["--journal", os.fspath(journal)]
+        command += options
         # A session of its own: Ctrl-C goes to this process, which may still need the server to wind down.
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command,

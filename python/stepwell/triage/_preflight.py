@@ -18,12 +18,14 @@ _OK = 200
 
 
 def check_model(engine: Engine, classifier: Classifier) -> None:
-    """Ask GET /models. Raises LlmError SW-E2111 (key refused), SW-E2112 (no server), SW-E2113 (not an API), SW-E2114 (model).
+    """Ask for the list of models; a server without one passes, then the first call tells.
 
-    Servers without that endpoint pass: then the first call tells.
+    Raises LlmError SW-E2111 (key refused), SW-E2112 (no server), SW-E2113 (not an API), SW-E2114 (model).
     """
     model = classifier.model
-    url = model.url.removesuffix("/chat/completions") + "/models"
+    if not model.adapter.models_path:
+        return
+    url = model.url_of(model.adapter.models_path)
     try:
         status, body = _get(engine, url, model.headers)
     except WorkflowError as error:
@@ -70,6 +72,8 @@ def _get(engine: Engine, url: str, headers: tuple[tuple[str, str], ...]) -> tupl
 def _model_names(body: bytes) -> list[str] | None:
     try:
         answer: Any = json.loads(body)
+        if "models" in answer:  # Gemini's list
+            return [str(entry["name"]).removeprefix("models/") for entry in answer["models"]]
         return [str(entry["id"]) for entry in answer["data"]]
     except (ValueError, TypeError, KeyError):
         return None

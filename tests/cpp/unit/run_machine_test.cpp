@@ -152,5 +152,58 @@ TEST(RunMachine, AHistoryHasALength) {
   EXPECT_EQ(decision.commands.front().kind, CommandKind::kStopWorker);
 }
 
+// A peer that asked for an hour does not keep the run in memory.
+TEST(RunMachine, ACallWhoseNextAttemptIsFarAwayIsHeldAndAskedForAnew) {
+  RunMachine machine(fresh(), 1);
+  Input request = input(InputKind::kCallRequested, "call");
+  request.retry.attempts_max = 2;
+  request.retry.elapsed_ms_max = 10'000'000;
+  ASSERT_EQ(machine.decide(request, 0).commands.at(0).kind, CommandKind::kSendCall);
+  Input failed = input(InputKind::kCallFailed, "call", "{}");
+  failed.retryable = true;
+  failed.retry_after_ms = 3'600'000;
+  failed.at = 1'000;
+  Decision decision = machine.decide(failed, 10);
+  ASSERT_EQ(decision.events.size(), 1U);
+  EXPECT_EQ(decision.events[0].kind, EventKind::kStepAttemptFailed);
+  ASSERT_EQ(decision.commands.size(), 1U);
+  EXPECT_EQ(decision.commands[0].kind, CommandKind::kHoldCall);
+  EXPECT_GE(decision.commands[0].due_at, 3'601'000);
+  EXPECT_FALSE(machine.decide(input(InputKind::kRetryDue, "call"), 20).status.is_ok()) << "no timer runs";
+  Input wait = input(InputKind::kWaitRequested, "held:call");
+  wait.due_at = decision.commands[0].due_at;
+  ASSERT_TRUE(machine.decide(wait, 20).status.is_ok());
+  Input park = input(InputKind::kParkRequested);
+  park.open_waits = 1;
+  RunMachine parked = machine;
+  EXPECT_TRUE(parked.decide(park, 20).park) << "a call that is held is not under way";
+  decision = machine.decide(request, 30);
+  ASSERT_EQ(decision.commands.size(), 1U);
+  EXPECT_EQ(decision.commands[0].kind, CommandKind::kSendCall);
+  EXPECT_EQ(decision.commands[0].attempt, 2);
+  failed.attempt = 2;
+  EXPECT_EQ(machine.decide(failed, 40).events.at(0).kind, EventKind::kStepFailed) << "the first attempt counts";
+}
+
+TEST(RunMachine, AHeldCallUsesUpNoAttempt) {
+  RunMachine machine(fresh(), 1);
+  Input held = input(InputKind::kCallHeld, "call");
+  held.topic = "budget:day";
+  held.due_at = 5'000;
+  EXPECT_FALSE(machine.decide(held, 0).status.is_ok()) << "nobody asked for it";
+  for (int i = 0; i < 3; ++i) {
+    const Decision sent = machine.decide(input(InputKind::kCallRequested, "call"), i);
+    ASSERT_EQ(sent.commands.size(), 1U);
+    EXPECT_EQ(sent.commands[0].attempt, 1);
+    const Decision decision = machine.decide(held, i);
+    EXPECT_TRUE(decision.events.empty());
+    ASSERT_EQ(decision.commands.size(), 1U);
+    EXPECT_EQ(decision.commands[0].kind, CommandKind::kHoldCall);
+    EXPECT_EQ(decision.commands[0].topic, "budget:day");
+    EXPECT_EQ(decision.commands[0].due_at, 5'000);
+  }
+  EXPECT_EQ(machine.next_seq(), 0);
+}
+
 }  // namespace
 }  // namespace stepwell

@@ -1,0 +1,103 @@
+"""The one place where an LLM call takes the core's form, and where calls that follow from each other are made.
+
+A conversation is a generator: it yields (name, request) and is sent (body, attempts); its return value is the answer.
+Inside a run each of its calls is recorded under its name; outside of one they are made directly.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepwell._errors import LlmError
+from stepwell._workflow import current_activation
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stepwell._types import Retry
+    from stepwell.llm._adapter import UsagePointers
+    from stepwell.llm._models import Model
+    from stepwell.llm._usage import Price
+
+T = TypeVar("T")
+Request = tuple[Any, ...]
+Conversation = "Generator[tuple[str, Request], tuple[bytes, int], T]"
+_CONNECT_MS = 10_000
+# What is reserved for an answer of which nobody says how long it may be.
+_TOKENS_OUT_GUESS = 1_000
+
+
+def call_request(
+    model: Model,
+    body: bytes,
+    retry: Retry,
+    timeout_ms: int,
+    pointer: str,
+    *,
+    url: str = "",
+    tokens_estimate: int = 0,
+    usage_pointers: UsagePointers | None = None,
+    price: Price | None = None,
+    tenant: str = "",
+) -> Request:
+    """Return a call in the core's form. A completion may be repeated: the worst is to pay twice, so it is declared so.
+
+    `url`: where it goes, if not to where questions go. The rest is for admission and accounting: `tokens_estimate` what
+    may be used at most, `usage_pointers` where an answer says what was used, `price` dollars a token, `tenant` whose it is.
+    """
+    del tokens_estimate, usage_pointers, price, tenant  # the core's report has no place for them yet
+    request = ("POST", url or model.url, model.headers, body, _CONNECT_MS, timeout_ms)
+    return (request, retry.to_core(), True, True, pointer)
+
+
+def estimate_tokens(body_bytes: int, max_tokens: int | None) -> int:
+    """Return what a request may use at most: a token for each four characters, and the longest answer."""
+    return body_bytes // 4 + 1 + (max_tokens or _TOKENS_OUT_GUESS)
+
+
+def parsed(body: bytes, model: Model) -> dict[str, Any]:
+    """Return an answer's JSON. Raises LlmError SW-E2122 for one that is no object, which the core's judge lets through."""
+    try:
+        answer = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise LlmError(
+            "SW-E2122", f"the answer of {model!r} is no JSON object", got=body[:120].decode("utf-8", "replace")
+        )
+    return answer
+
+
+async def converse(conversation: Generator[tuple[str, Request], tuple[bytes, int], T]) -> T:
+    """Make the calls of a conversation, and return what it returns."""
+    activation = current_activation.get()
+    try:
+        name, request = next(conversation)
+        while True:
+            if activation is None:
+                from stepwell.llm._direct import call_directly
+
+                answer = await call_directly(request)
+            else:
+                answer = await activation.call(name, request)
+            name, request = conversation.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+def converse_blocking(conversation: Generator[tuple[str, Request], tuple[bytes, int], T]) -> T:
+    """Do the same from plain code, waiting without the GIL."""
+    activation = current_activation.get()
+    try:
+        name, request = next(conversation)
+        while True:
+            if activation is None:
+                from stepwell.llm._direct import call_directly_blocking
+
+                answer = call_directly_blocking(request)
+            else:
+                answer = activation.call_blocking(name, request)
+            name, request = conversation.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
