@@ -62,6 +62,7 @@ class Activation:
         "rests",
         "run",
         "stop_payload",
+        "streams",
         "task",
         "token",
         "undos",
@@ -94,6 +95,8 @@ class Activation:
         self.undos: list[tuple[Step[..., Any], str, Any]] = []
         self.occurrences: dict[str, int] = {}
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
+        #: Who takes the pieces of a stream that is under way, by step.
+        self.streams: dict[str, Callable[[tuple[Any, ...]], None]] = {}
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
         self.stop_payload = b""
@@ -339,6 +342,9 @@ class Activation:
         self.is_stopped = True
         self.stop_payload = self._last_word(payload)
         self.set_pausing(False)
+        if not self.flow.is_async:
+            for take in list(self.streams.values()):
+                take((_STOP, self.run, payload))
         if self.task is not None:
             self.task.cancel()
 

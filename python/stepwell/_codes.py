@@ -380,9 +380,10 @@ _CORE: dict[str, tuple[str, str, str]] = {
 def catalogue() -> dict[str, tuple[str, str, str]]:
     """Return all codes with title, cause and fix."""
     from stepwell._approval_codes import CODES as APPROVALS
+    from stepwell._stream_codes import CODES as STREAMS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **CODES}
+    return {**_CORE, **APPROVALS, **STREAMS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -69,7 +69,7 @@ struct StreamRule {
   std::vector<std::string> end_events;
   std::string end_data;
   std::vector<std::string> error_pointers;  // data that holds one of these is an error, whatever the status was
-  std::vector<std::string> text_events;     // only events of these names hold text; empty: any
+  std::vector<std::string> text_events;     // only events of these names or "/type" hold text; empty: any
   int64_t idle_ms_max = 120'000;       // without an event; a peer that only keeps the connection alive says nothing
   int64_t event_bytes_max = 4 << 20;   // of one event
   int64_t text_bytes_max = 8 << 20;    // of all pieces; and of all other events

@@ -67,8 +67,11 @@ std::string StreamReader::events() const {
   return out + "]";
 }
 
-bool StreamReader::holds_text(std::string_view name) const {
-  return rule_.text_events.empty() || has(rule_.text_events, name);
+// Not every server names its events; the providers that name them say it in the data as well.
+bool StreamReader::holds_text(const SseEvent& event) const {
+  static const std::vector<std::string> kType = {"type"};
+  return rule_.text_events.empty() || has(rule_.text_events, event.name) ||
+         has(rule_.text_events, json_scan(event.data, kType).raw);
 }
 
 void StreamReader::event_seen(const SseEvent& event) {
@@ -78,7 +81,7 @@ void StreamReader::event_seen(const SseEvent& event) {
     return;
   }
   ++event_count_;
-  if (!holds_text(event.name) || !take_piece(event.data)) take_other(event.data);
+  if (!holds_text(event) || !take_piece(event.data)) take_other(event.data);
   if (state_ == StreamState::kOpen && has(rule_.end_events, event.name)) end();
 }
 

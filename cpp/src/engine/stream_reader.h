@@ -53,7 +53,7 @@ class StreamReader final : private SseListener {
   bool is_error(std::string_view data);
   void keep(std::string_view data);
   void end();
-  [[nodiscard]] bool holds_text(std::string_view name) const;
+  [[nodiscard]] bool holds_text(const SseEvent& event) const;
 
   const StreamRule rule_;
   std::vector<std::vector<std::string>> text_parts_;

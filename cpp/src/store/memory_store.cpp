@@ -343,6 +343,7 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
       entry.is_trimmed = true;
       entry.history.row.input.clear();
       entry.history.events.clear();
+      entry.history.streams.clear();
       entry.message_keys.clear();
       ++answer.trimmed_count;
     } else if (fate == detail::Fate::kDelete) {

@@ -16,10 +16,12 @@ from stepwell.llm._extract import Extraction, extract, extract_blocking
 from stepwell.llm._models import Model, resolve_model
 from stepwell.llm._prompt import Prompt, untrusted
 from stepwell.llm._raw import raw, raw_blocking
+from stepwell.llm._stream import BlockingStream, Stream, sse_lines, stream, stream_blocking
 from stepwell.llm._tools import Tool, ToolCall
 from stepwell.llm._usage import Usage
 
 __all__ = [
+    "BlockingStream",
     "Chat",
     "Classification",
     "Classifier",
@@ -29,6 +31,7 @@ __all__ = [
     "Message",
     "Model",
     "Prompt",
+    "Stream",
     "Tool",
     "ToolCall",
     "Usage",
@@ -43,5 +46,8 @@ __all__ = [
     "raw",
     "raw_blocking",
     "resolve_model",
+    "sse_lines",
+    "stream",
+    "stream_blocking",
     "untrusted",
 ]
