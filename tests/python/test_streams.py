@@ -59,7 +59,7 @@ def test_a_run_sees_the_pieces_and_records_the_whole(engine: sw.Engine, server: 
     request = server.requests[0]
     assert request.body["stream"] is True
     assert b"accept: text/event-stream" in request.head.lower()
-    assert [entry.step for entry in run.history() if entry.step] == ["llm.stream"]
+    assert [entry.name for entry in run.history()] == ["llm.stream"]
     assert "".join(engine.stream_blocking(run)) == TEXT, "a reader that comes late reads what was recorded"
 
 
