@@ -220,14 +220,6 @@ void register_caller_side(py::class_<Runtime>& runtime) {
       .def(
           "watch", [](Runtime& runtime, RunId run, uint64_t ticket) { raise_unless_ok(runtime.watch(run, ticket)); },
           py::arg("run"), py::arg("ticket"), py::pos_only())
-      .def(
-          "read_stream",
-          [](Runtime& runtime, RunId run, const std::string& step, int64_t generation, int64_t offset,
-             int64_t patience_ms, uint64_t ticket) {
-            raise_unless_ok(runtime.read_stream({run, step, generation, offset, patience_ms, ticket}));
-          },
-          py::arg("run"), py::arg("step"), py::arg("generation"), py::arg("offset"), py::arg("patience_ms"),
-          py::arg("ticket"), py::pos_only())
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("is_failed") = false, py::arg("is_breached") = false, py::arg("before") = 0,
            py::arg("count_max") = 1, py::arg("with_events") = false)
@@ -259,6 +251,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
             raise_unless_ok(without_gil([&] { return runtime.close(deadline_ms); }));
           },
           py::arg("deadline_ms"), py::pos_only());
+}
+
+void register_streams(py::class_<Runtime>& runtime) {
+  runtime.def(
+      "read_stream",
+      [](Runtime& runtime, RunId run, const std::string& step, int64_t generation, int64_t offset, int64_t patience_ms,
+         uint64_t ticket) {
+        raise_unless_ok(runtime.read_stream({run, step, generation, offset, patience_ms, ticket}));
+      },
+      py::arg("run"), py::arg("step"), py::arg("generation"), py::arg("offset"), py::arg("patience_ms"),
+      py::arg("ticket"), py::pos_only());
 }
 
 // What stepwell.testing uses; needs a test world.
@@ -301,6 +304,7 @@ void register_runtime(py::module_& module) {
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_streams(runtime);
   register_test_side(runtime);
   register_upkeep(runtime);
 }

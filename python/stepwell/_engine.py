@@ -20,8 +20,8 @@ from stepwell._reach import reached
 from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
 from stepwell._schedule_verbs import ScheduleVerbs
-from stepwell._streams import StreamReads
 from stepwell._starts import StartOptions, options_request, start_request
+from stepwell._streams import StreamReads
 from stepwell._types import Duration, check_text, duration_ms, wait_s
 from stepwell._workflow import Workflow, check_names
 

@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from stepwell import _codec
 from stepwell._calls import step_failed
@@ -47,7 +47,7 @@ class Piece(str):
     offset: int
     restarted: bool
 
-    def __new__(cls, text: str, generation: int, offset: int, *, restarted: bool = False) -> Piece:
+    def __new__(cls, text: str, generation: int, offset: int, *, restarted: bool = False) -> Self:
         """Make a piece."""
         self = super().__new__(cls, text)
         self.generation = generation
@@ -233,4 +233,3 @@ def _ended(run: int, step: str, payload: bytes) -> Exception:
         f"run {run_name(run)} has ended, and its step {step!r} was no stream",
         hint="run.history() names its steps",
     )
-

@@ -13,7 +13,9 @@ import stepwell as sw
 
 @sw.workflow
 async def story(url: str) -> str:
-    stream = sw.llm.stream("Tell me", model="test", base_url=url, retry=sw.Retry(max_attempts=50, base="5ms", cap="5ms"))
+    stream = sw.llm.stream(
+        "Tell me", model="test", base_url=url, retry=sw.Retry(max_attempts=50, base="5ms", cap="5ms")
+    )
     return (await stream.result()).text
 
 

@@ -79,6 +79,15 @@ struct KeptStream {
   std::string text;
 };
 
+// More text of a step's stream, for readers outside and for the next life; see KeptStream. It follows what is kept of
+// the step, or (offset 0) takes its place. The step's success lets go of it.
+struct StreamPart {
+  std::string step;
+  int64_t generation = 1;
+  int64_t offset = 0;  // in bytes
+  std::string text;
+};
+
 struct RunHistory {
   RunRow row;
   std::vector<Event> events;

@@ -65,15 +65,6 @@ struct Park {
   bool is_paused = false;           // only a message "resume" or "cancel" wakes it
 };
 
-// More text of a step's stream, for readers outside and for the next life; see KeptStream. It follows what is kept of
-// the step, or (offset 0) takes its place. The step's success lets go of it.
-struct StreamPart {
-  std::string step;
-  int64_t generation = 1;
-  int64_t offset = 0;  // in bytes
-  std::string text;
-};
-
 struct RunEnd {
   RunStatus status = RunStatus::kSucceeded;  // a final one
   Payload payload;                           // result or error

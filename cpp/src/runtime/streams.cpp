@@ -113,7 +113,7 @@ void Streams::schedule(bool is_urgent) {
       turn();
     });
   } else if (turn_timer_ == 0) {
-    const auto delay_ms = std::min(kTellMsMax, static_cast<int64_t>(live_.size() / 16));
+    const auto delay_ms = std::min(kTellMsMax, static_cast<int64_t>(live_.size() / 4));
     turn_timer_ = loop_.after(delay_ms, [this, self = self_] {
       if (*self == nullptr) return;
       turn_timer_ = 0;

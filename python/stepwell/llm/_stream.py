@@ -176,6 +176,10 @@ def _chat(answer: _Answer) -> Chat:
 # -- inside a run -------------------------------------------------------------------------------------------------------
 
 
+def _setter(event: asyncio.Event) -> Callable[[object], None]:
+    return lambda _: event.set()
+
+
 async def _in_run(
     activation: Activation, name: str, step: str, request: tuple[Any, ...]
 ) -> AsyncGenerator[Piece | tuple[bytes, int], None]:
@@ -192,7 +196,7 @@ async def _in_run(
         activation.streams[step] = on_item
         try:
             future = activation.expect(step, (CALL, activation.run, activation.token, step, *request))
-            future.add_done_callback(lambda _, stirred=stirred: stirred.set())
+            future.add_done_callback(_setter(stirred))
             while not future.done() or came:
                 items, came[:] = came[:], []
                 for item in items:
@@ -241,7 +245,7 @@ def _in_run_blocking(
 # -- the doors ----------------------------------------------------------------------------------------------------------
 
 
-def stream(
+def stream(  # noqa: PLR0913 - chat's, and two of its own
     messages: Sequence[Message] | str,
     *,
     model: str,
@@ -284,7 +288,7 @@ def stream(
     return Stream(asked, _in_run(activation, name, activation.identify(name), request))
 
 
-def stream_blocking(
+def stream_blocking(  # noqa: PLR0913 - as stream
     messages: Sequence[Message] | str,
     *,
     model: str,

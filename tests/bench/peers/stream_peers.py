@@ -1,4 +1,4 @@
-"""Streams of a peer: stream_peers.py aiohttp|openai COUNT URL
+"""Streams of a peer: stream_peers.py aiohttp|openai COUNT RAMP_SECONDS URL
 
 Prints JSON: CPU microseconds a token, and milliseconds from the server's first token to the reader's (p50, p99).
 """
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-peer, count, url = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+peer, count, ramp_s, url = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 late_ms: list[float] = []
 tokens = 0
 MESSAGES = [{"role": "user", "content": "Tell me"}]
 
 
-async def read(pieces: AsyncIterator[str]) -> None:
+async def read(number: int, pieces: AsyncIterator[str]) -> None:
     """Read one stream; each piece is the time at which the server sent it."""
     global tokens  # noqa: PLW0603
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(ramp_s * number / count, turn.set_result, None)
+    await turn
     is_first = True
     async for piece in pieces:
         if is_first:
@@ -39,7 +42,11 @@ async def with_openai() -> None:
 
     limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
     async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="not-a-key", max_retries=0, timeout=60, http_client=httpx.AsyncClient(limits=limits)
+        base_url=f"{url}/v1",
+        api_key="not-a-key",
+        max_retries=0,
+        timeout=60,
+        http_client=httpx.AsyncClient(limits=limits),
     ) as client:
 
         async def pieces() -> AsyncIterator[str]:
@@ -48,7 +55,7 @@ async def with_openai() -> None:
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
 
-        await asyncio.gather(*(read(pieces()) for _ in range(count)))
+        await asyncio.gather(*(read(number, pieces()) for number in range(count)))
 
 
 async def with_aiohttp() -> None:
@@ -67,7 +74,7 @@ async def with_aiohttp() -> None:
                     if choices and choices[0]["delta"].get("content"):
                         yield choices[0]["delta"]["content"]
 
-        await asyncio.gather(*(read(pieces()) for _ in range(count)))
+        await asyncio.gather(*(read(number, pieces()) for number in range(count)))
 
 
 async def main() -> None:
