@@ -85,7 +85,7 @@ PyObject* item_of(const Item& item) {
   switch (item.kind) {
     case ItemKind::kActivate:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bytes_of(item.payload),
-                      history_of(item.history), int_of(item.token));
+                      history_of(item.history), int_of(item.token), text_of(item.budgets));
     case ItemKind::kStepAnswer:
       return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), bool_of(item.ok),
                       bytes_of(item.payload), int_of(item.attempt));
@@ -172,7 +172,7 @@ class Reader {
     }
     return headers;
   }
-  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms)
+  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms), and if it has it (body_bytes_max)
   HttpRequest request() {
     Reader fields(next());
     HttpRequest request;
@@ -182,6 +182,7 @@ class Reader {
     request.body = fields.text();
     request.connect_timeout_ms = fields.integer();
     request.total_timeout_ms = fields.integer();
+    if (fields.has_more()) request.body_bytes_max = fields.integer();
     return request;
   }
 
@@ -205,17 +206,30 @@ class Reader {
     admission.usage.cached = fields.text();
     return admission;
   }
-  // (estimate, price of an input, an output and a cached token, budgets)
+  // (estimate in picodollars and tokens, price of an input, an output and a cached token, budgets)
   Spending spending() {
     Reader fields(next());
     Spending spending;
     if (!fields.has_more()) return spending;
-    spending.estimate = fields.integer();
+    spending.estimate.usd = fields.integer();
+    spending.estimate.tokens = fields.integer();
     spending.price.input = fields.integer();
     spending.price.output = fields.integer();
     spending.price.cached = fields.integer();
-    spending.budgets = fields.texts();
+    Reader budgets(fields.next());
+    while (budgets.has_more()) spending.budgets.push_back(Reader(budgets.next()).budget());
     return spending;
+  }
+  // name, cap in picodollars and tokens, due_at, fails, is_runs
+  BudgetUse budget() {
+    BudgetUse use;
+    use.name = text();
+    use.cap.usd = integer();
+    use.cap.tokens = integer();
+    use.due_at = integer();
+    use.fails = boolean();
+    use.is_runs = boolean();
+    return use;
   }
   // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max)
   std::optional<StreamRule> stream() {
@@ -233,7 +247,7 @@ class Reader {
   }
 
   // (workflow, queue, key, fingerprint, input), and if it has them (priority, wake_at, deadline_at, version, events,
-  // group, collapse, sla_at, sla_ms, breach_flow)
+  // group, collapse, sla_at, sla_ms, breach_flow, budgets)
   void read(NewRun& run) {
     run.workflow = text();
     run.queue = text();
@@ -253,6 +267,7 @@ class Reader {
     run.sla_at = integer();
     run.sla_ms = integer();
     run.breach_flow = text();
+    if (has_more()) run.budgets = text();
   }
   // (kind, key, wait_ms_max, count_max), or ()
   Collapse collapse() {

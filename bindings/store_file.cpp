@@ -58,7 +58,8 @@ py::tuple record_of(const RunRecord& record) {
       row.run, static_cast<int>(row.status), row.token, row.claims, text_of(row.workflow), text_of(row.queue),
       text_of(row.key), record.fingerprint, to_bytes(row.input), to_bytes(row.result), row.created_at, row.finished_at,
       row.priority, row.wake_at, row.deadline_at, row.parent, text_of(row.parent_step), text_of(row.version),
-      text_of(row.group), row.sla_at, row.sla_ms, text_of(row.breach_flow), record.is_trimmed, row.event_count,
+      text_of(row.group), row.sla_at, row.sla_ms, text_of(row.breach_flow), text_of(row.budgets), record.is_trimmed,
+      row.event_count,
       list_of(record.history.events,
               [](const Event& event) {
                 return py::make_tuple(static_cast<int>(event.kind), event.attempt, text_of(event.step),
@@ -142,6 +143,7 @@ RunRecord record_from_python(const py::handle& tuple) {
   fields.read(row.sla_at);
   fields.read(row.sla_ms);
   fields.read(row.breach_flow);
+  fields.read(row.budgets);
   fields.read(record.is_trimmed);
   fields.read(row.event_count);
   for (const py::handle each : fields.next<py::list>()) record.history.events.push_back(event_of(each));

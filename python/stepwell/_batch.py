@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
+from stepwell._budgets import joined, with_budgets
 from stepwell._errors import InputError, WorkflowError, closed_error, failure_of
 from stepwell._queues import check_concurrency
 from stepwell._run import run_error
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from stepwell._engine import Engine
     from stepwell._workflow import Workflow
+    from stepwell.llm._budget import Budget
 
 R = TypeVar("R")
 _CHUNK_FIRST = 32  # small, so that work begins at once; each is twice as large as the one before
@@ -68,6 +70,7 @@ class Batch(Generic[R]):
         key: str | Callable[[Any], str] | None,
         concurrency: int,
         name: str | None,
+        budget: Budget | None = None,
     ) -> None:
         check_concurrency(concurrency)
         self._engine = engine
@@ -78,6 +81,10 @@ class Batch(Generic[R]):
         # A queue of its own bounds this batch alone; the same name finds the same queue again after a crash.
         label = name or (str(key) if isinstance(key, str) else "batch")
         self._queue = f"{flow.name}/{hashlib.blake2b(label.encode(), digest_size=6).hexdigest()}"
+        own = budget.named(self._queue.replace("/", " ")) if budget is not None else None
+        #: The name of its own budget, for engine.budget(name); empty without one.
+        self.budget_name = engine._adopt(own)  # noqa: SLF001
+        self._budgets = joined(engine._worker.budgets, self.budget_name)  # noqa: SLF001
         self._ready = threading.Condition()
         self._done: deque[tuple[int, int, int, bytes, bool]] = deque()
         self._started = self._finished = self._failed = self._recorded = 0
@@ -115,7 +122,8 @@ class Batch(Generic[R]):
 
     def _request(self, item: Any, index: int) -> tuple[Any, ...]:
         key = self._key_of(item)
-        return start_request(self._flow, item, key, queue=self._queue, ticket=(self._group << 32) | index)
+        request = start_request(self._flow, item, key, queue=self._queue, ticket=(self._group << 32) | index)
+        return with_budgets(request, self._budgets)
 
     def _key_of(self, item: Any) -> str | None:
         if self._key is None:

@@ -12,7 +12,7 @@ _Request: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...], bytes, int, i
 # New run: workflow, queue, key, fingerprint, input, and if need be priority, wake_at, deadline_at, version,
 # then the events that it begins with (a fork), its group, and () or how it meets an earlier start:
 # kind, key, wait_ms_max, count_max; then its agreed time: its end and length
-# (-1: none), and which workflow is told ("": none)
+# (-1: none), and which workflow is told ("": none); then the names of its budgets, a line each
 _Collapse: TypeAlias = tuple[()] | tuple[int, str, int, int]
 # Start: ticket, then the members of a new run
 _Start: TypeAlias = (
@@ -20,6 +20,7 @@ _Start: TypeAlias = (
     | tuple[int, str, str, str, int, bytes, int, int, int, str]
     | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse]
     | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse, int, int, str]
+    | tuple[int, str, str, str, int, bytes, int, int, int, str, list[_Event], str, _Collapse, int, int, str, str]
 )
 # Answer: failure (kind, code, message) or None, run, attached, status, result
 _Answer: TypeAlias = tuple[tuple[int, str, str] | None, int, bool, int, bytes]
@@ -32,20 +33,34 @@ _Row: TypeAlias = tuple[
 ]
 # in_flight_max, group_in_flight_max, rate_count, rate_period_ms, is_fair, is_paused
 _Limits: TypeAlias = tuple[int, int, int, int, bool, bool]
+# Account: name, then in picodollars and in tokens its cap (-1: none), spent, reserved, in doubt; calls, odd ones, waiting
+# ones, is_closed, run (0: no one run's), changed at, notes
+_Account: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int, int, int, bool, int, int, str]
+_Rates: TypeAlias = tuple[int, int, int]
+# Bucket: name, limits of all, of a tenant, learned; requests_room, tokens_room, window (-1: no limit), in_flight, waiting,
+# tenants, sent, held, throttled, tokens_used, paused_until (-1: not)
+_Bucket: TypeAlias = tuple[str, _Rates, _Rates, _Rates, int, int, int, int, int, int, int, int, int, int, int]
+# Circuit: name, state, open_until (-1: not open), calls and failures that count, openings, held, retries_held
+_Circuit: TypeAlias = tuple[str, int, int, int, int, int, int, int]
 # Retention: milliseconds after the end for finished, failed and dead runs; -1: for ever
 _Times: TypeAlias = tuple[int, int, int]
+# Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max
+_Egress: TypeAlias = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int]
 # Tally: workflow, status, runs, events, payload_bytes, history_bytes, oldest_at, newest_at, largest, largest_bytes
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
 # Record: run, status, token, claims, workflow, queue, key, fingerprint, input, result, created_at, finished_at,
 # priority, wake_at, deadline_at, parent, parent_step, version, group,
-# sla_at, sla_ms, breach_flow, is_trimmed, event_count, events,
+# sla_at, sla_ms, breach_flow, budgets, is_trimmed, event_count, events,
 # messages (id, topic, key, at, payload), message keys (topic, key)
 _Record: TypeAlias = tuple[
     int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, str,
-    int, int, str, bool, int,
+    int, int, str, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
 ]  # fmt: skip
+
+def check_egress(policy: _Egress, /) -> None: ...
+def special_range(address: str, /) -> str: ...  # "": public
 
 @final
 class StoreFile:
@@ -78,12 +93,13 @@ class Runtime:
         # ahead_ms, cut_at, keeps_cut, seed, slow_percent, busy_percent: TestWorld in stepwell/test_world.h
         test_world: tuple[int, int, bool, int, int, int] | None = None,
         retention: tuple[_Times, dict[str, _Times], int] | None = None,
+        egress: _Egress | None = None,
     ) -> Runtime: ...
     def serve(self, queue: str, in_flight_max: int, channel: int, /) -> None: ...
     def start(self, requests: list[_Start], /) -> list[_Answer]: ...
     def start_async(self, requests: list[_Start], ticket: int, /) -> None: ...
     # Items by their first member (ItemKind in stepwell/runtime.h):
-    # (0, run, workflow, input, events, token)  activate     (1, run, step, ok, payload, attempt)  step recorded
+    # (0, run, workflow, input, events, token, budgets)  activate     (1, run, step, ok, payload, attempt)  step recorded
     # (2, run, step, attempt)  try again                     (3, run, error)  stop
     # (4, ticket, run, status, payload, is_new)  finished     (5, ticket, answers)  started
     # (6, ticket, failure, status, header lines, body, elapsed_us)  plain request answered
@@ -100,7 +116,8 @@ class Runtime:
     # (3, ..., step, attempt, error, took_ms, waited_ms, retryable, retry[, *sla])  step failed; sla: sla_ms, breach flow
     # (4, ..., step, request, retry, repeatable, json_body, required_pointer[, admission, spending, stream])  make a call
     #   admission: bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer; or ()
-    #   spending: estimate, prices of an input, output and cached token in picodollars, budgets; or ()
+    #   spending: estimate in picodollars and tokens, prices of an input, output and cached token, budgets; or ()
+    #     budget: account, its cap in picodollars and tokens (-1: none), due_at, fails, is_runs
     #   stream: text pointers, end events, end data, error pointers[, text events, idle_ms_max]; or ()
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
@@ -122,11 +139,28 @@ class Runtime:
         with_events: bool = False,
     ) -> list[_Row]: ...
     def set_limits(self, queue: str, limits: _Limits, /) -> None: ...
+    # Rates: requests_per_minute, tokens_per_minute, concurrency; 0: no limit. Of all, of each tenant; then burst_ms
+    def set_call_limits(self, name: str, rates: _Rates, tenant: _Rates, burst_ms: int, /) -> None: ...
+    # window, failures_min, failure_percent, slow_ms, slow_percent, cool_down_ms, cool_down_ms_max, probes_max,
+    # successes_min, retry_percent, retries_per_second_min
+    def set_breaker(self, name: str, policy: list[int], /) -> None: ...
+    def look_at_calls(self, /) -> tuple[list[_Bucket], list[_Circuit]]: ...
     # limits, queued, held back by their group's limit, running
     def look(self, queue: str, /) -> tuple[_Limits, int, int, int]: ...
     def keep(self, kind: str, name: str, version: int, body: bytes, /) -> None: ...
     # name, version, at, body
     def documents(self, kind: str, name: str, /) -> list[tuple[str, int, int, bytes]]: ...
+    def change_budget(
+        self,
+        name: str,
+        *,
+        cap: tuple[int, int] = (-1, -1),
+        makes: bool = False,
+        sets_cap: bool = False,
+        closes: bool = False,
+        note: str = "",
+    ) -> None: ...
+    def budgets(self, name: str, /) -> list[_Account]: ...
     # Pages done, pages in all, and whether the copy is finished
     def backup(self, path: str, page_count_max: int, is_given_up: bool, /) -> tuple[int, int, bool]: ...
     def tell(self, run: int, topic: str, payload: bytes, key: str, /) -> None: ...

@@ -26,7 +26,7 @@ _PAGE = 500
 _CHANGING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|r_[0-9a-f]+|\d+", re.IGNORECASE)
 _FRAME = re.compile(r'File "([^"]+)", line \d+, in (\S+)')
 # EventKind of the core: what belongs to the old run alone.
-_OWN_EVENTS = (6, 7)
+_OWN_EVENTS = (6, 7, 8, 9, 10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,12 @@ class HistoryKind(enum.StrEnum):
     CODE_CHANGED = "code changed"
     #: A time that was agreed on was not kept; `value` says which and by how much.
     BREACHED = "breached"
+    #: What a call may cost was reserved in its budgets; `value`: usd (in 10^-12 dollars), tokens, budgets.
+    RESERVED = "reserved"
+    #: A budget had no room for that, and the call was not sent.
+    HELD = "held"
+    #: What became of a reservation; `value`: as ("spent", "returned" or "doubt"), usd, tokens, and odd: why it is doubtful.
+    SETTLED = "settled"
 
 
 _KINDS = dict(enumerate(HistoryKind, 1))
@@ -81,7 +87,7 @@ def _entry(kind: int, attempt: int, name: str, payload: bytes, at: int, took_ms:
         value = json.loads(payload) if payload else None
     elif what == HistoryKind.TIMER_SET:
         value = _moment(int(payload)).isoformat(timespec="milliseconds")
-    elif what == HistoryKind.BREACHED:
+    elif what in (HistoryKind.BREACHED, HistoryKind.RESERVED, HistoryKind.HELD, HistoryKind.SETTLED):
         value = json.loads(payload)
     elif what == HistoryKind.CHILD_STARTED:
         value = run_name(int(payload))

@@ -15,6 +15,7 @@ from stepwell._workflow import current_activation, current_step, sla_request
 
 if TYPE_CHECKING:
     from stepwell._workflow import Workflow
+    from stepwell.llm._budget import Budget
 
 PRIORITY_MAX = 1_000_000
 
@@ -40,6 +41,8 @@ class StartOptions(TypedDict, total=False):
     sla: Duration | None
     #: The workflow that is started with a Breach; the workflow's own by default.
     on_breach: Workflow[..., Any] | None
+    #: What the calls of the run and of its children may cost; the engine's own budget holds, too.
+    budget: Budget | None
 
 
 def fingerprint_of(payload: bytes) -> int:

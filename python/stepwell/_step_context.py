@@ -40,8 +40,13 @@ class StepContext:
     @property
     def key(self) -> str:
         """The same for every attempt of this step, and no other step's."""
-        digest = hashlib.blake2b(f"{self.run}/{self.name}".encode(), digest_size=12).hexdigest()
-        return f"{run_name(self.run)}-{digest}"
+        return step_key_of(self.run, self.name)
+
+
+def step_key_of(run: int, step: str) -> str:
+    """Return the idempotency key of a step or a call: of every attempt of it the same, and no other's."""
+    digest = hashlib.blake2b(f"{run}/{step}".encode(), digest_size=12).hexdigest()
+    return f"{run_name(run)}-{digest}"
 
 
 def times_of(asked_ns: int, began_ns: int) -> tuple[int, int]:

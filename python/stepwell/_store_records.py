@@ -128,8 +128,8 @@ def _flag(value: Any) -> bool:
 
 
 def _kind(value: Any) -> int:
-    if not 1 <= _whole(value) <= 7:
-        raise _Bad("expected 1 to 7")
+    if not 1 <= _whole(value) <= 10:
+        raise _Bad("expected 1 to 10")
     return int(value)
 
 
@@ -201,6 +201,7 @@ _RUN: tuple[_Member, ...] = (
     ("sla_at", _same, _whole),
     ("sla_ms", _same, _whole),
     ("breach_flow", _same, _text),
+    ("budgets", _same, _text),
     ("is_trimmed", _same, _flag),
     ("event_count", _same, _count),
     ("events", *_rows(_EVENT)),

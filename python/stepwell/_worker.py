@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stepwell._step_context import StepContext
     from stepwell._workflow import Step, Workflow
+    from stepwell.llm._budget import Budget
 
 _log = logging.getLogger("stepwell")
 
@@ -58,8 +59,14 @@ class Worker:
         self.need: Callable[[Workflow[..., Any], str | None], None] = lambda *_: None
         #: The engine's time; what surrounds an attempt of a step; whether a crash is played. `stepwell.testing` sets them.
         self.time: Callable[[], float] = time.time
+        #: So many LLM calls may a run make whose workflow has no cap of its own.
+        self.calls_per_run: int | None = None
         self.watch_attempt: Callable[[Step[..., Any], StepContext], AbstractContextManager[None]] | None = None
         self.is_cut = False
+        #: The engine's default budget, those whose definitions are known, and the caps that were asked about.
+        self.budgets = ""
+        self.known_budgets: dict[str, Budget] = {}
+        self.asked_budgets: set[str] = set()
         self._pool = _Pool(self)
         self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
@@ -165,8 +172,8 @@ class Worker:
         return activation is not None and activation.flow.is_async
 
     def _activation(self, item: tuple[Any, ...]) -> Activation:
-        _, run, name, _, history, token = item
-        activation = self.active[run] = Activation(self, run, token, self.flows[name], history)
+        _, run, name, _, history, token, budgets = item
+        activation = self.active[run] = Activation(self, run, token, self.flows[name], history, budgets)
         return activation
 
     def _apply_plain(self, item: tuple[Any, ...], plain: list[Activation]) -> None:
@@ -222,8 +229,8 @@ class Worker:
         for item in items:
             kind = item[0]
             if kind == _ACTIVATE and (flow := flows.get(item[2])) is not None and flow.is_async:
-                _, run, _, payload, history, token = item
-                activation = active[run] = Activation(self, run, token, flow, history)
+                _, run, _, payload, history, token, budgets = item
+                activation = active[run] = Activation(self, run, token, flow, history, budgets)
                 activation.task = create_task(self._drive(activation, payload))
             elif not self._is_async(item):
                 self._apply_plain(item, plain)
@@ -268,6 +275,9 @@ class Worker:
                 report = await failed(activation, error)
             except (asyncio.CancelledError, RunCancelled, LaidAside):
                 return
+        finally:
+            # The task's context knows the activation: a ring that only the garbage collector would find, run by run.
+            activation.task = None
         self.active.pop(activation.run, None)
         self.report_soon(report)
 

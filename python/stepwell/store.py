@@ -190,7 +190,7 @@ def _finding(run: int, what: str) -> Finding:
 def _odd_payloads(file: Any) -> Iterator[Finding]:
     for record in _all_records(file):
         named = [("input", record[8]), ("result", record[9])]
-        named += [(f"event {number} ({event[2]})", event[3]) for number, event in enumerate(record[24])]
+        named += [(f"event {number} ({event[2]})", event[3]) for number, event in enumerate(record[25])]
         for name, payload in named:
             try:
                 if payload:

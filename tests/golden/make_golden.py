@@ -40,6 +40,8 @@ def end_some(store: Path) -> None:
         asking.append(engine.start(flows.has_a_child, "from above", key="parent"))
         engine.start(flows.naps, "1500ms", key="nap")
         engine.start(flows.ends_well, "Dora", key="delayed", delay="1s")
+        engine.start(flows.ends_well, "Eve", key="budgeted", budget=sw.Budget(usd=5, name="golden")).result(20)
+        engine.budget("golden").raise_to(usd=7, by="ann", why="it is gold")
         for run in asking:
             wait_for(run, sw.RunStatus.WAITING)
         asking[1].pause()

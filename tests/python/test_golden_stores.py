@@ -78,6 +78,9 @@ def test_golden_store_holds_what_it_held_and_is_driven_to_its_end(golden: tuple[
                 comes_to(child, sw.RunStatus.WAITING)
                 child.signal("answer", "at last")
         assert runs["parent"].result(20) == "child said: noted from above: at last"
+        if known["schema"] >= 5:
+            assert [(each.name, each.cap_usd) for each in engine.budgets()] == [("golden", 7)]
+            assert [change.by for change in engine.budget("golden").changes()][-1] == "ann"
         letters = {letter.key: letter.status for letter in engine.dead_letters()}
         assert letters == {"ends_badly 1": sw.RunStatus.FAILED, "deadly": sw.RunStatus.DEAD}
     assert store.verify(path, payloads=True) == []

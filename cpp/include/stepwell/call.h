@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stepwell/budget.h"
 #include "stepwell/http.h"
 #include "stepwell/types.h"
 
@@ -44,23 +45,6 @@ struct Admission {
   UsageRule usage;
 };
 
-// 10^-12 US dollars: cents of a thousandth of a token's price are still whole numbers.
-using Picodollars = int64_t;
-
-// Of one token.
-struct Price {
-  Picodollars input = 0;
-  Picodollars output = 0;
-  Picodollars cached = 0;  // instead of `input`
-};
-
-// What a call costs, and whose money it is. The estimate is reserved in each of the budgets before the call is sent.
-struct Spending {
-  Price price;
-  Picodollars estimate = 0;
-  std::vector<std::string> budgets;
-};
-
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
 // the names, or with this data; without such an end it was cut off. A rule that names no end takes a whole body for it.
 // Events "ping" and comments say nothing.
@@ -88,12 +72,37 @@ struct CallSpec {
   bool repeatable = false;
 };
 
+// What a peer says of one of its limits; -1: it does not say.
+struct RateLevel {
+  int64_t limit = -1;      // a period
+  int64_t remaining = -1;  // of it
+  int64_t reset_ms = -1;   // until all of it remains again
+};
+
+struct PeerLimits {
+  RateLevel requests;
+  RateLevel tokens;
+};
+
+// Whose matter it is that an attempt failed.
+enum class Blame : uint8_t {
+  kNobody,    // it did not
+  kPeer,      // down: no connection, no whole answer in time, 5xx
+  kThrottle,  // it wants to be asked less: 429
+  kOurs,      // the request, or who asked for it; the peer is well
+  kUnknown,   // nothing is known of the peer: cancelled, refused by a guard, not trusted
+};
+
 // What one attempt came to.
 struct Verdict {
   bool ok = false;
   bool retryable = false;
+  Blame blame = Blame::kNobody;
+  bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
-  Payload payload;              // the body, or the error as JSON {code, message, status, retryable}
+  Usage usage;
+  PeerLimits limits;
+  Payload payload;  // the body, or the error as JSON {code, message, status, retryable}
 };
 
 }  // namespace stepwell

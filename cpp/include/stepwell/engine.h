@@ -5,12 +5,14 @@
 // simulator.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "stepwell/call.h"
 #include "stepwell/history.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
@@ -39,6 +41,8 @@ enum class InputKind : uint8_t {
   kRunCompensated,  // payload: the error
   kMismatch,        // payload: how the code and the history differ
   kCallHeld,        // step, topic, due_at: the call may not be sent before that message or time
+  kReserved,        // step: budgets had room for the call
+  kBudgetReached,   // step, topic, due_at, and payload (the error) if it fails: one had none
 };
 
 struct Input {
@@ -60,6 +64,9 @@ struct Input {
   int64_t waited_ms = -1;
   int64_t sla_ms = -1;      // with what ends a step's attempt: all attempts together, their waiting included; -1: none
   std::string breach_flow;  // see NewRun
+  bool maybe_done = false;  // with kCallFailed
+  Usage usage;              // with kCallSucceeded
+  Spending spending;        // with kCallRequested
 };
 
 enum class CommandKind : uint8_t {
@@ -93,18 +100,16 @@ struct Decision {
   std::vector<Event> events;
   std::optional<RunEnd> end;
   std::vector<Command> commands;
-  // These are committed with the events.
-  std::optional<Park> park;
+  std::optional<Park> park;  // this and what follows is committed with the events
   std::vector<int64_t> taken;
   std::vector<Message> messages;    // without ids
   std::vector<Creation> creations;  // those of breach flows with run 0: whoever commits them draws the id
+  std::vector<Spend> spends;
   [[nodiscard]] bool is_for_the_store() const { return !events.empty() || end || park || !taken.empty(); }
 };
 
-// A wait shorter than this is sat out in memory.
-inline constexpr int64_t kParkMsMin = 1'000;
-// A call whose next attempt is further away does not keep its run in memory.
-inline constexpr int64_t kHoldMsMin = 30'000;
+inline constexpr int64_t kParkMsMin = 1'000;   // a wait shorter than this is sat out in memory
+inline constexpr int64_t kHoldMsMin = 30'000;  // a call whose next attempt is further away lets its run leave memory
 
 class RunMachine {
  public:
@@ -133,13 +138,16 @@ class RunMachine {
     std::string topic;
     WallMs due_at = -1;
     RunId child = 0;
-    int64_t spent_ms = 0;  // by the attempts that failed
+    int64_t spent_ms = 0;                          // by the attempts that failed
+    std::shared_ptr<detail::CallAccount> account;  // of a call that costs
   };
 
   Decision on_success(StepState& step, Input& input);
   Decision on_failure(StepState& step, Input& input, int64_t now_ms);
   Decision on_call(StepState& step, Input& input, int64_t now_ms);
   Decision on_call_held(StepState& step, Input& input);
+  Decision on_reserved(StepState& step, Input& input);
+  void send_or_reserve(Decision& decision, StepState& step, const std::string& name);
   Decision on_end(Input& input);
   void tell_family(Decision& decision, const RunEnd& end) const;
   Decision on_taken_up(Input& input);
@@ -175,14 +183,14 @@ class RunMachine {
   int64_t next_seq_ = 0;
   bool done_ = false;
   bool is_parked_ = false;
-  int64_t pause_id_ = 0;  // the message "pause" that stands; 0: none
-  WallMs deadline_at_ = -1;
-  WallMs sla_at_ = -1;  // -1: none, or breached already
+  int64_t pause_id_ = 0;                   // the message "pause" that stands; 0: none
+  WallMs deadline_at_ = -1, sla_at_ = -1;  // -1: none, or breached already
   std::string breach_flow_;
   std::string workflow_;
   int64_t sla_ms_ = -1;
   RunId parent_ = 0;
   std::string parent_step_;
+  std::string budgets_;
   std::string damage_;          // what of the history cannot be read; empty: nothing
   std::vector<Message> inbox_;  // not yet taken, oldest first
   std::unordered_set<int64_t> met_messages_;

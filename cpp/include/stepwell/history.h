@@ -21,6 +21,9 @@ enum class EventKind : uint8_t {
   kChildStarted = 5,       // payload: the child's run id, in decimal
   kMismatch = 6,           // the code did not fit the history, and the run was paused; payload: the error that says how
   kSlaBreached = 7,        // of the step, or (no step) of the run; payload: what its breach_flow is told, as JSON
+  kCallReserved = 8,       // an estimate was reserved for a call; payload: {usd (in picodollars), tokens, budgets}
+  kCallHeld = 9,           // it was asked for, and a budget had no room: the call was not sent; payload: the same
+  kCallSettled = 10,       // payload: {"as": "spent", "returned" or "doubt", usd, tokens, and "odd" with a reason}
 };
 
 // What somebody outside tells a run: a signal, a child's end, a request to cancel or pause. Kept until a wait takes it.
@@ -69,6 +72,7 @@ struct RunRow {
   WallMs sla_at = -1;   // see NewRun
   int64_t sla_ms = -1;
   std::string breach_flow;
+  std::string budgets;  // see NewRun
 };
 
 // What is kept of a step's stream until the step is recorded: the text so far. A generation is an answer that did not

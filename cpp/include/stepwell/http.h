@@ -26,13 +26,14 @@ struct HttpRequest {
   int64_t connect_timeout_ms = 10'000;
   int64_t total_timeout_ms = 60'000;  // counted from send, waiting for a connection included
   int64_t body_bytes_max = 16 << 20;
-  int64_t header_bytes_max = 256 << 10;
+  int64_t header_bytes_max = 64 << 10;
+  int64_t stall_ms_max = -1;  // as EgressPolicy's, for this request; -1: the policy's
 };
 
 struct HttpResponse {
   int32_t status = 0;   // 100 to 599
   HttpHeaders headers;  // names in lower case
-  std::string body;     // decoded (gzip, br where curl has them)
+  std::string body;     // unpacked (gzip, br, zstd where curl has them), although packed ones are not asked for
 };
 
 // A response, or why there is none. `maybe_sent` says that the peer may have seen the request: false only when no

@@ -72,6 +72,7 @@ struct Item {
   uint64_t ticket = 0;
   LeaseToken token = 0;  // kActivate: the claim it belongs to
   std::string text;      // workflow, or step
+  std::string budgets;   // kActivate: see NewRun
   WallMs due_at = -1;
   StreamStanding standing = StreamStanding::kText;
   int64_t generation = 0;

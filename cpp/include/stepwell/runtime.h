@@ -13,9 +13,12 @@
 #include <vector>
 
 #include "stepwell/call.h"
+#include "stepwell/counters.h"
+#include "stepwell/egress.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
 #include "stepwell/item.h"
+#include "stepwell/limits.h"
 #include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
@@ -32,6 +35,7 @@ struct RuntimeOptions {
   std::string ca_bundle;      // PEM file for TLS; empty: curl's own
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
+  EgressPolicy egress;  // where calls may go
   int32_t connections_per_host_max = 8192;
   std::optional<TestWorld> test_world;               // for users' tests only
   std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted
@@ -80,15 +84,6 @@ struct Report {
   MoveFunction<void(Item)> answer;
 };
 
-// Counters since open; read without stopping anything.
-struct Counters {
-  int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
-  int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
-  int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
-  int64_t sla_breaches = 0;
-  int64_t loop_inbox_count = 0, outbox_count = 0;
-};
-
 class Runtime {
  public:
   // Opens the store (waits for its recovery) and starts the threads.
@@ -102,8 +97,8 @@ class Runtime {
   virtual Result<std::vector<StartAnswer>> start(std::vector<StartRequest> requests) = 0;
   // The same without waiting: a kStarted item with `ticket` brings the answers.
   virtual Status start_async(std::vector<StartRequest> requests, uint64_t ticket) = 0;
-  // Takes up to `count_max` items of channel 0; waits up to `timeout_ms` for the first (-1: without end). kClosed once
-  // closed and empty.
+  // Takes up to `count_max` items of channel 0, waiting `timeout_ms` for the first (-1: ever). kClosed once all is
+  // taken.
   virtual Result<std::vector<Item>> poll(size_t count_max, int64_t timeout_ms) = 0;
   // Makes poll return now, empty-handed if need be.
   virtual void wake() = 0;
@@ -120,8 +115,7 @@ class Runtime {
   virtual Result<Item> record(Report report) = 0;
   // Waits for a run's end. kTimeout after `timeout_ms` (-1: without end); kNotFound for an unknown run.
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
-  // The same without waiting: a kRunFinished item with `ticket` follows when the run ends (status kNotFound in its
-  // payload when there is no such run).
+  // The same without waiting: a kRunFinished item with `ticket` follows (kNotFound in its payload: no such run).
   virtual Status watch(RunId run, uint64_t ticket) = 0;
   // Reads on in a stream: a kStreamText item with the ask's ticket follows, once there is something or its patience
   // ends.
@@ -131,17 +125,22 @@ class Runtime {
   // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.
   virtual Status set_limits(const std::string& queue, QueueLimits limits) = 0;
   virtual Result<QueueView> look(const std::string& queue) = 0;
+  virtual Status set_call_limits(const std::string& name, CallLimits limits) = 0;
+  virtual Status set_breaker(const std::string& name, BreakerPolicy policy) = 0;
+  virtual Result<CallsView> look_at_calls() = 0;
   // A small named value, kept beside the runs: see Transition::document. Both wait for the store's answer.
   virtual Status keep(Document document) = 0;
   virtual Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) = 0;
+  // Budgets' accounts; see BudgetChange and Store::budgets. Both wait for the store's answer.
+  virtual Status change_budget(BudgetChange change) = 0;
+  virtual Result<std::vector<BudgetRow>> budgets(const std::string& name) = 0;
   // One slice of a copy of the store, made while it is used; see BackupSlice. Waits.
   virtual Result<BackupProgress> backup(BackupSlice slice) = 0;
   // Tells a run something from outside (see Message; id and at are set here). Durable when it returns. Waits.
   virtual Status tell(Message message) = 0;
   // Ends a run as cancelled, its calls in flight included. Ok also when it had ended before. Waits.
   virtual Status cancel(RunId run) = 0;
-  // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets `ticket`, ticket +
-  // 1, ...
+  // Sends plain requests that belong to no run and are not recorded; a kHttp item each, with tickets from `ticket` on.
   virtual Status send(std::vector<HttpRequest> requests, uint64_t ticket) = 0;
   [[nodiscard]] virtual Counters counters() const = 0;
   // Hands out `count` empty kAttempt items of run 0: what the border alone can carry is measured with them.

@@ -62,15 +62,23 @@ inline constexpr ErrorCode kHttpConnect = 1302;
 inline constexpr ErrorCode kHttpTimeout = 1303;
 inline constexpr ErrorCode kHttpTooLarge = 1304;
 inline constexpr ErrorCode kHttpTls = 1305;
-inline constexpr ErrorCode kHttpBroken = 1306;   // the peer reset, or answered something that is not HTTP
-inline constexpr ErrorCode kHttpStatus = 1307;   // an answer that the judge calls a failure
-inline constexpr ErrorCode kHttpBody = 1308;     // a body that is not what was asked for (HTML, cut JSON)
-inline constexpr ErrorCode kStreamCut = 1311;    // a stream that stopped without its end
-inline constexpr ErrorCode kStreamError = 1312;  // an error that the peer reported inside a stream
+inline constexpr ErrorCode kHttpBroken = 1306;     // the peer reset, or answered something that is not HTTP
+inline constexpr ErrorCode kHttpStatus = 1307;     // an answer that the judge calls a failure
+inline constexpr ErrorCode kHttpBody = 1308;       // a body that is not what was asked for (HTML, cut JSON)
+inline constexpr ErrorCode kStreamCut = 1311;      // a stream that stopped without its end
+inline constexpr ErrorCode kStreamError = 1312;    // an error that the peer reported inside a stream
+inline constexpr ErrorCode kEgressAddress = 1320;  // a host or address that the egress policy refuses
+inline constexpr ErrorCode kEgressScheme = 1321;   // plain http to another machine
+inline constexpr ErrorCode kEgressPolicy = 1322;   // a policy that makes no sense
+inline constexpr ErrorCode kCallTooLarge = 1330;   // it reserves more tokens than its bucket ever lets through
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;
 inline constexpr ErrorCode kSignalTimeout = 2006;
 inline constexpr ErrorCode kRunTooLong = 2045;
+inline constexpr ErrorCode kBudgetReached = 2180;
+inline constexpr ErrorCode kBudgetClosed = 2181;
+inline constexpr ErrorCode kBudgetTooSmall = 2182;  // for this one call
+inline constexpr ErrorCode kBudgetNotFound = 2183;
 }  // namespace code
 
 class [[nodiscard]] Status {

@@ -1,4 +1,4 @@
-// The store: where runs and their histories are kept. Fourteen functions; a transition is data, not SQL.
+// The store: where runs and their histories are kept. Fifteen functions; a transition is data, not SQL.
 //
 // MemoryStore (nothing survives), SqliteStore (one file, one process, group commit), SimStore (wraps one, injects
 // faults). Every function is called on the loop thread and returns at once; its completion arrives later on the loop
@@ -20,89 +20,12 @@
 #include "stepwell/queue.h"
 #include "stepwell/retention.h"
 #include "stepwell/status.h"
+#include "stepwell/transition.h"
 #include "stepwell/types.h"
 
 namespace stepwell {
 
 enum class Durability : uint8_t { kFull, kRelaxed };
-
-// A run to create. `key` is unique within `workflow` when not empty; `fingerprint` decides whether a second start with
-// the same key is the same request (attach) or another one (kConflict, code::kKeyConflict).
-struct NewRun {
-  std::string workflow;
-  std::string queue;
-  std::string key;
-  uint64_t fingerprint = 0;
-  Payload input;
-  // Not 0: the run is created already leased by this owner (token 1), saving the claim; in a queue with limits it is
-  // queued all the same.
-  OwnerId claimed_by = 0;
-  int32_t priority = 0;
-  WallMs wake_at = -1;  // not before then: the run is created waiting
-  WallMs deadline_at = -1;
-  RunId parent = 0;
-  std::string parent_step;
-  std::string version;
-  std::vector<Event> events;  // a fork: what another run had recorded, as if this one had
-  std::string group;          // whom the queue's limits a group and its turns count; empty: nobody
-  Collapse collapse;          // with no key, and never together with claimed_by
-  WallMs sla_at = -1;         // a run that has not ended by then gets one kSlaBreached event; -1: none
-  int64_t sla_ms = -1;        // how long that was, for the event
-  std::string breach_flow;    // the workflow that is started with that event's payload; empty: none
-};
-
-// A run that a step brings into being; both are kept or neither. A key that is known makes it nothing.
-struct Creation {
-  RunId run = 0;
-  NewRun request;
-};
-
-// Leaves the lease and memory. Unless somebody has sent a message that the run's driver did not know of: then the run
-// is queued again at once.
-struct Park {
-  WallMs wake_at = -1;
-  int64_t message_count_known = 0;  // not yet taken ones
-  bool is_paused = false;           // only a message "resume" or "cancel" wakes it
-};
-
-struct RunEnd {
-  RunStatus status = RunStatus::kSucceeded;  // a final one
-  Payload payload;                           // result or error
-};
-
-// "Apply this atomically": to create a run, or to append events to a leased one and perhaps end it.
-// For an existing run it is fenced by `token` (kFenced if the run's token differs or the run is final) and idempotent
-// by `first_seq`: events the store already has are not appended twice.
-struct Transition {
-  RunId run = 0;
-  LeaseToken token = 0;
-  int64_t first_seq = 0;  // sequence number of events[0]; the row's event_count before this transition
-  WallMs at = 0;
-  std::vector<Event> events;
-  std::optional<RunEnd> end;
-  bool release = false;  // give the lease back: the run is queued again
-  std::optional<Park> park;
-  std::vector<int64_t> taken;       // ids of messages to this run that its events answer
-  std::vector<Message> messages;    // to other runs; those that have ended take none
-  std::vector<Creation> creations;  // children, and what the step sent to queues
-  std::vector<StreamPart> parts;
-  std::unique_ptr<NewRun> create;
-  // Instead of all that: a message from outside to `run`, which needs no lease. kNotFound for an unknown run,
-  // kConflict for one that has ended, kBusy when it has too many. A known key is answered ok.
-  std::unique_ptr<Message> message;
-  // Or: a document to keep, which needs no run. Its version says which one it replaces (0: none, -1: whichever there
-  // is; kConflict otherwise); an empty body deletes.
-  std::unique_ptr<Document> document;
-};
-
-// One answer a transition. For a creation that met an existing run, by its key with the same fingerprint or by its
-// collapse, `attached` holds that run.
-struct CommitAnswer {
-  Status status;
-  std::unique_ptr<RunRow> attached;
-  bool is_known = false;   // the message's key had been used: this one was dropped
-  bool is_queued = false;  // a creation with claimed_by: its queue has limits, so it waits for a claim
-};
 
 struct ClaimRequest {
   std::string queue;
@@ -153,6 +76,7 @@ using StatusDone = MoveFunction<void(Status)>;
 using FindDone = MoveFunction<void(Result<std::vector<RunHistory>>)>;
 using DueDone = MoveFunction<void(Result<DueAnswer>)>;
 using DocumentsDone = MoveFunction<void(Result<std::vector<Document>>)>;
+using BudgetsDone = MoveFunction<void(Result<std::vector<BudgetRow>>)>;
 using PruneDone = MoveFunction<void(Result<PruneAnswer>)>;
 using BackupDone = MoveFunction<void(Result<BackupProgress>)>;
 using MessagesDone = MoveFunction<void(Result<std::vector<Message>>)>;
@@ -179,6 +103,8 @@ class Store {
   virtual void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) = 0;
   // All documents of a kind by name, or the one of that name.
   virtual void documents(const std::string& kind, const std::string& name, DocumentsDone done) = 0;
+  // The account of that name and those below it ("NAME/..."), by name; with no name all, at most kBudgetListCountMax.
+  virtual void budgets(const std::string& name, BudgetsDone done) = 0;
   virtual void find(FindRequest request, FindDone done) = 0;
   // Lets go of what the policy says, a slice at a time (see retention.h).
   virtual void prune(PruneRequest request, PruneDone done) = 0;

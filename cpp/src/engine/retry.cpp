@@ -53,4 +53,6 @@ bool is_retryable_kind(const std::string& kind) {
   return std::find(std::begin(kFinal), std::end(kFinal), kind) == std::end(kFinal);
 }
 
+bool is_maybe_done_status(int32_t status) { return status == 408 || (status >= 500 && status != 503); }
+
 }  // namespace stepwell::detail

@@ -32,4 +32,7 @@ bool is_retryable_status(int32_t status, bool repeatable);
 // may; those that say that the request is wrong, unpaid or not allowed do not.
 bool is_retryable_kind(const std::string& kind);
 
+// Whether a peer that answers so may have done, and charged, the work: it does not say that it refused it.
+bool is_maybe_done_status(int32_t status);
+
 }  // namespace stepwell::detail

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <system_error>
 
+#include "engine/budget.h"
 #include "engine/judge.h"
 #include "engine/retry.h"
 #include "stepwell/engine.h"
@@ -64,12 +65,18 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
       sla_ms_(history.row.sla_ms),
       parent_(history.row.parent),
       parent_step_(history.row.parent_step),
+      budgets_(history.row.budgets),
       inbox_(history.messages) {
   for (const Message& message : inbox_) met_messages_.insert(message.id);
   for (const Event& event : history.events) {
     if (event.kind == EventKind::kSlaBreached && event.step.empty()) sla_at_ = -1;
     if (event.kind == EventKind::kMismatch || event.kind == EventKind::kSlaBreached) continue;
     StepState& step = steps_[event.step];
+    if (event.kind >= EventKind::kCallReserved) {
+      if (!step.account) step.account = std::make_shared<detail::CallAccount>();
+      if (!step.account->replay(event)) damage_ = "step \"" + event.step + "\": its reservation cannot be read";
+      continue;
+    }
     step.attempt = event.attempt;
     switch (event.kind) {
       case EventKind::kStepAttemptFailed:
@@ -149,6 +156,9 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
       return on_call(step, input, now_ms);
     case InputKind::kCallHeld:
       return on_call_held(step, input);
+    case InputKind::kReserved:
+    case InputKind::kBudgetReached:
+      return on_reserved(step, input);
     case InputKind::kWaitRequested:
       return on_wait(step, input);
     case InputKind::kChildRequested:
@@ -159,8 +169,7 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
         return decision;
       }
       step.is_waiting = false;
-      decision.commands.push_back(
-          attempt_command(step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt, input.step, step.attempt));
+      send_or_reserve(decision, step, input.step);
       return decision;
   }
 }
@@ -168,8 +177,12 @@ Decision RunMachine::decide(Input input, int64_t now_ms) {
 Decision RunMachine::on_success(StepState& step, Input& input) {
   Decision decision;
   step.is_done = true;
+  if (step.account) next_seq_ += step.account->succeed(input.step, input.usage, decision);
   record(decision, EventKind::kStepSucceeded, input);
   decision.creations = std::move(input.creations);
+  for (Creation& sent : decision.creations) {
+    if (sent.request.budgets.empty()) sent.request.budgets = budgets_;
+  }
   judge_step_sla(decision, step, input);
   decision.commands.push_back(answer(input.step, input.attempt, true, std::move(input.payload)));
   return decision;
@@ -182,6 +195,7 @@ Decision RunMachine::on_failure(StepState& step, Input& input, int64_t now_ms) {
   const RetryPolicy& policy = step.is_call ? step.retry : input.retry;
   const detail::FailedAttempt failed{input.attempt, input.retryable, input.retry_after_ms, now_ms - step.first_at_ms};
   const detail::RetryDecision retry = detail::decide_retry(policy, failed, random_state_);
+  if (step.account) next_seq_ += step.account->fail(input.step, input.maybe_done, decision);
   if (!retry.again) {
     step.is_done = true;
     record(decision, EventKind::kStepFailed, input);
@@ -215,7 +229,42 @@ Decision RunMachine::on_call(StepState& step, Input& input, int64_t now_ms) {
   step.is_held = false;
   step.retry = input.retry;
   step.first_at_ms = now_ms;
-  decision.commands.push_back(attempt_command(CommandKind::kSendCall, input.step, step.attempt));
+  if (!input.spending.budgets.empty()) {
+    if (!step.account) step.account = std::make_shared<detail::CallAccount>();
+    step.account->take(std::move(input.spending));
+  }
+  send_or_reserve(decision, step, input.step);
+  return decision;
+}
+
+// A call that costs is sent once the store has kept its reservation, and has said that there was room.
+void RunMachine::send_or_reserve(Decision& decision, StepState& step, const std::string& name) {
+  if (step.is_call && step.account && step.account->is_needed()) {
+    next_seq_ += step.account->ask(run_, name, next_seq_, decision);
+    return;
+  }
+  const CommandKind kind = step.is_call ? CommandKind::kSendCall : CommandKind::kAskAttempt;
+  decision.commands.push_back(attempt_command(kind, name, step.attempt));
+}
+
+Decision RunMachine::on_reserved(StepState& step, Input& input) {
+  Decision decision;
+  if (!step.is_call || !step.account) {
+    decision.status = refuse(input, "call \"" + input.step + "\" has asked for no reservation");
+    return decision;
+  }
+  if (input.kind == InputKind::kReserved) {
+    step.account->on_granted();
+    decision.commands.push_back(attempt_command(CommandKind::kSendCall, input.step, step.attempt));
+    return decision;
+  }
+  step.account->on_refused();
+  if (input.payload.empty()) return on_call_held(step, input);
+  input.kind = InputKind::kCallFailed;
+  input.attempt = step.attempt;
+  step.is_done = true;
+  record(decision, EventKind::kStepFailed, input);
+  decision.commands.push_back(answer(input.step, input.attempt, false, std::move(input.payload)));
   return decision;
 }
 
@@ -227,6 +276,7 @@ Decision RunMachine::on_call_held(StepState& step, Input& input) {
     return decision;
   }
   step.is_call = false;
+  if (step.account) next_seq_ += step.account->fail(input.step, /*maybe_done=*/false, decision);
   step.is_held = true;
   decision.commands.push_back(hold_command(input.step, input.due_at, std::move(input.topic)));
   return decision;
@@ -242,6 +292,9 @@ Decision RunMachine::on_end(Input& input) {
     decision.commands.push_back(attempt_command(CommandKind::kStopWorker, {}, 1));
   }
   end.payload = input.payload;
+  for (auto& [name, step] : steps_) {
+    if (step.account) next_seq_ += step.account->abandon(name, decision);
+  }
   tell_family(decision, end);
   if (input.kind != InputKind::kCancelRequested) judge_run_sla(decision, input.at);
   Command release = attempt_command(CommandKind::kReleaseRun, {}, 1);

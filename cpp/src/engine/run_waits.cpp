@@ -140,6 +140,7 @@ Decision RunMachine::on_child(StepState& step, Input& input) {
     step.child = input.creation->run;
     input.creation->request.parent = run_;
     input.creation->request.parent_step = input.step;
+    if (input.creation->request.budgets.empty()) input.creation->request.budgets = budgets_;
     decision.events.push_back(event_of(EventKind::kChildStarted, input.step, std::to_string(step.child)));
     ++next_seq_;
     decision.creations.push_back(std::move(*input.creation));

@@ -53,17 +53,18 @@ void StreamReader::finish_body() {
 
 std::string StreamReader::take_text() { return std::exchange(text_, {}); }
 
+std::vector<std::string> StreamReader::kept_events() const {
+  std::vector<std::string> all = kept_;
+  if (!last_piece_.empty()) all.insert(all.begin() + static_cast<std::ptrdiff_t>(last_piece_at_), last_piece_);
+  return all;
+}
+
 std::string StreamReader::events() const {
   std::string out = "[";
-  const auto add = [&out](const std::string& event) {
+  for (const std::string& event : kept_events()) {
     if (out.size() > 1) out += ',';
     out += event;
-  };
-  for (size_t i = 0; i < kept_.size(); ++i) {
-    if (i == last_piece_at_ && !last_piece_.empty()) add(last_piece_);
-    add(kept_[i]);
   }
-  if (last_piece_at_ == kept_.size() && !last_piece_.empty()) add(last_piece_);
   return out + "]";
 }
 

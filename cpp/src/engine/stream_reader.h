@@ -41,7 +41,9 @@ class StreamReader final : private SseListener {
   std::string take_text();
   // Events that were seen, pings aside: whether the peer still has something to say.
   [[nodiscard]] int64_t event_count() const { return event_count_; }
-  // The JSON array of the kept events: those without text, those with more than it, and the last with text.
+  // The kept events, in order: those without text, those with more than it, and the last with text.
+  [[nodiscard]] std::vector<std::string> kept_events() const;
+  // The same as a JSON array.
   [[nodiscard]] std::string events() const;
 
  private:

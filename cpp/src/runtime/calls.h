@@ -14,6 +14,7 @@ struct LiveStream;
 struct RunningCall {
   std::unique_ptr<CallSpec> spec;
   CallId sent = 0;                     // 0: none in flight
+  uint64_t place = 0;                  // in a line of the admission stage; 0: in none
   std::shared_ptr<LiveStream> stream;  // of a call whose answer is one
 };
 

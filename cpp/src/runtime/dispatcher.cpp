@@ -43,7 +43,9 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       options_(options),
       self_(std::make_shared<Dispatcher*>(this)),
       streams_(loop, store, *this),
-      random_state_(options.seed) {
+      random_state_(options.seed),
+      admission_(loop, options.seed,
+                 [this](const CallRef& call, Ruling ruling) { on_ruling(call, std::move(ruling)); }) {
   store_.watch([this, self = self_] {
     if (*self == nullptr) return;
     for (auto& [name, queue] : queues_) {
@@ -122,6 +124,7 @@ void Dispatcher::start(std::vector<StartRequest> requests, StartDone done) {
         continuation.start->run.sla_at = run.sla_at;
         continuation.start->run.sla_ms = run.sla_ms;
         continuation.start->run.breach_flow = run.breach_flow;
+        continuation.start->run.budgets = run.budgets;
         continuation.start->run.version = run.version;
         continuation.start->run.group = run.group;
         ++queue.in_flight;
@@ -176,6 +179,7 @@ void Dispatcher::on_started(Continuation& continuation, CommitAnswer& answer) {
       history.row.sla_at = continuation.start->run.sla_at;
       history.row.sla_ms = continuation.start->run.sla_ms;
       history.row.breach_flow = std::move(continuation.start->run.breach_flow);
+      history.row.budgets = std::move(continuation.start->run.budgets);
       history.row.version = std::move(continuation.start->run.version);
       history.row.group = std::move(continuation.start->run.group);
       activate(*continuation.claimed_for, std::move(history));
@@ -238,6 +242,7 @@ void Dispatcher::on_report(Report& report) {
     case ReportKind::kCall: {
       input.kind = InputKind::kCallRequested;
       input.retry = report.call->retry;
+      input.spending = report.call->spending;
       auto call = std::make_shared<RunningCall>();
       call->spec = std::move(report.call);
       if (!active.calls.emplace(input.step, call).second) return;  // under way already
@@ -286,6 +291,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   transition.taken = std::move(decision.taken);
   transition.creations = std::move(decision.creations);
   transition.messages = std::move(decision.messages);
+  transition.spends = std::move(decision.spends);
+  if (!transition.spends.empty() || transition.end) transition.wake_id = next_wake_ids();
   for (Message& message : transition.messages) {
     message.id = next_run_id();
     message.at = now;
@@ -303,6 +310,8 @@ void Dispatcher::feed(RunId run, Active& active, Input input) {
   continuation.breaches = std::count_if(transition.events.begin(), transition.events.end(),
                                         [](const Event& event) { return event.kind == EventKind::kSlaBreached; });
   continuation.wake_at = transition.park ? transition.park->wake_at : -1;
+  if (!transition.spends.empty() && transition.spends.front().is_asking)
+    continuation.asks = transition.events.front().step;
   for (Creation& creation : transition.creations) {
     if (creation.run == 0) creation.run = next_run_id();
     const WallMs at = creation.request.wake_at;
@@ -354,9 +363,11 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
       wake_by(continuation.wake_at);
       if (continuation.queues_runs) look_everywhere();
       pass_on(continuation.messages);
+      if (!continuation.asks.empty()) on_asked(continuation, answers[i].refusal);
     } else {
       on_lost(continuation, answers[i].status);
     }
+    if (!answers[i].woken.empty()) on_woken(answers[i]);
   }
   flush();
 }
@@ -467,30 +478,6 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
   }
 }
 
-void Dispatcher::send_call(RunId run, Active& active, const std::string& step, int32_t attempt) {
-  const auto call = active.calls.find(step);
-  if (call == active.calls.end()) return;
-  ++counters_.calls_sent;
-  ++counters_.calls_in_flight;
-  send_attempt(transport_, call->second, loop_.wall_ms(),
-               [this, self = self_, run, token = active.token, step, attempt, begun = loop_.now_ms()](Verdict verdict) {
-                 if (*self == nullptr) return;
-                 --counters_.calls_in_flight;
-                 const auto found = active_.find(run);
-                 if (found == active_.end() || found->second->token != token) return;
-                 Input input;
-                 input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
-                 input.attempt = attempt;
-                 input.retryable = verdict.retryable;
-                 input.retry_after_ms = verdict.retry_after_ms;
-                 input.step = step;
-                 input.took_ms = loop_.now_ms() - begun;
-                 input.payload = std::move(verdict.payload);
-                 feed(run, *found->second, std::move(input));
-                 schedule_flush();
-               });
-}
-
 // Tells everybody who waits for `run` how it ended.
 void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded) {
   streams_.run_ended(run);
@@ -552,6 +539,7 @@ void Dispatcher::drop(RunId run) {
   streams_.let_go(run);
   for (const TimerId timer : active->timers) loop_.cancel(timer);
   for (auto& [step, call] : active->calls) {
+    admission_.withdraw(call->place);
     if (call->sent != 0) transport_.cancel(call->sent);
   }
 }

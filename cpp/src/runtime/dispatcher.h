@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/admission.h"
 #include "runtime/calls.h"
 #include "runtime/streams.h"
 #include "stepwell/engine.h"
@@ -50,10 +51,12 @@ class Dispatcher : private StreamHost {
   void set_limits(const std::string& queue, const QueueLimits& limits, StatusDone done);
   void keep(Document document, StatusDone done);
   void read_stream(StreamAsk ask);
+  void change_budget(BudgetChange change, StatusDone done);
   // Stops claiming, gives the leases back and completes when all of that is committed.
   void release_all(StatusDone done);
 
   [[nodiscard]] Counters counters() const;
+  [[nodiscard]] AdmissionStage& admission() { return admission_; }
   // Threads of the host that wait in Runtime::record.
   [[nodiscard]] int64_t asking_count() const;
   // Whether somebody waits for the end of a run.
@@ -76,6 +79,7 @@ class Dispatcher : private StreamHost {
     RunMachine machine;
     LeaseToken token;
     Queue* queue = nullptr;
+    int32_t priority = 0;
     std::unordered_map<std::string, std::shared_ptr<RunningCall>> calls;
     std::unordered_map<std::string, MoveFunction<void(Item)>> answers;  // of steps whose reporter waits
     std::vector<TimerId> timers;
@@ -99,6 +103,7 @@ class Dispatcher : private StreamHost {
     bool queues_runs = false;            // creations
     WallMs wake_at = -1;                 // of a run that was laid aside
     int64_t breaches = 0;                // of agreed times, among its events
+    std::string asks;                    // a step: its call is sent if budgets have room for it
     std::shared_ptr<LiveStream> stream;  // whose text this is, up to there
     int64_t stream_generation = 0;
     int64_t stream_end = 0;
@@ -123,6 +128,8 @@ class Dispatcher : private StreamHost {
   bool keep(const std::shared_ptr<LiveStream>& stream, StreamPart part) override;
   void hand_out(Item item) override;
   void flush_all() override { flush(); }
+  void on_ruling(const CallRef& call, Ruling ruling);
+  void transmit(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void claim_at(Queue& queue, WallMs at);
@@ -137,6 +144,10 @@ class Dispatcher : private StreamHost {
   void schedule_flush();
   void flush();
   RunId next_run_id();
+  // Budgets (ledger.cpp).
+  int64_t next_wake_ids();
+  void on_asked(const Continuation& continuation, const BudgetRefusal& refusal);
+  void on_woken(CommitAnswer& answer);
 
   Loop& loop_;
   Store& store_;
@@ -159,6 +170,7 @@ class Dispatcher : private StreamHost {
   TimerId wake_timer_ = 0;
   bool is_looking_for_due_ = false;
   uint64_t random_state_;
+  AdmissionStage admission_;
   RunId last_run_id_ = 0;
   Counters counters_;
 };

@@ -109,6 +109,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   }
   auto active = std::make_unique<Active>(history, options_.seed ^ static_cast<uint64_t>(run));
   active->queue = &queue;
+  active->priority = history.row.priority;
   Active& kept = *active;
   active_.emplace(run, std::move(active));
   // What was recorded counts for a run: one that gets on in each of its lives is no poison.
@@ -133,6 +134,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   out.token = history.row.token;
   out.text = std::move(history.row.workflow);
   out.payload = std::move(history.row.input);
+  out.budgets = std::move(history.row.budgets);
   out.history = std::move(history.events);
 }
 
@@ -191,6 +193,10 @@ void Dispatcher::cancel(RunId run, StatusDone done) {
     transition.at = loop_.wall_ms();
     Payload payload = decision.commands.back().payload;
     transition.end = std::move(decision.end);
+    transition.events = std::move(decision.events);
+    for (Event& event : transition.events) event.at = transition.at;
+    transition.spends = std::move(decision.spends);
+    transition.wake_id = next_wake_ids();
     transition.messages = std::move(decision.messages);
     for (Message& message : transition.messages) {
       message.id = next_run_id();
@@ -230,6 +236,7 @@ void Dispatcher::send(std::vector<HttpRequest> requests, uint64_t ticket) {
 Counters Dispatcher::counters() const {
   Counters counters = counters_;
   counters.runs_in_flight = static_cast<int64_t>(active_.size());
+  admission_.add_to(counters);
   return counters;
 }
 

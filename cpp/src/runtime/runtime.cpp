@@ -114,6 +114,7 @@ class RuntimeDoor final : public Runtime {
     curl.ca_bundle = options_.ca_bundle;
     curl.proxy = options_.proxy;
     curl.no_proxy = options_.no_proxy;
+    curl.egress = options_.egress;
     curl.connections_per_host_max = options_.connections_per_host_max;
     auto transport = open_curl_transport(*loop_, *loop_, curl);
     if (!transport) return transport.error();
@@ -245,6 +246,26 @@ class RuntimeDoor final : public Runtime {
     return ask<QueueView>([this, queue](auto send) { store_->look(queue, std::move(send)); });
   }
 
+  Status set_call_limits(const std::string& name, CallLimits limits) override {
+    return order([this, name, limits](auto send) {
+      dispatcher_->admission().set_limits(name, limits);
+      send(Status::ok());
+    });
+  }
+
+  Status set_breaker(const std::string& name, BreakerPolicy policy) override {
+    return order([this, name, policy](auto send) {
+      dispatcher_->admission().set_breaker(name, policy);
+      send(Status::ok());
+    });
+  }
+
+  Result<CallsView> look_at_calls() override {
+    return ask<CallsView>([this](auto send) {
+      send(CallsView{dispatcher_->admission().buckets(), dispatcher_->admission().circuits()});
+    });
+  }
+
   Status keep(Document document) override {
     return order([this, document = std::move(document)](auto send) mutable {
       dispatcher_->keep(std::move(document), std::move(send));
@@ -254,6 +275,16 @@ class RuntimeDoor final : public Runtime {
   Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) override {
     return ask<std::vector<Document>>(
         [this, kind, name](auto send) { store_->documents(kind, name, std::move(send)); });
+  }
+
+  Status change_budget(BudgetChange change) override {
+    return order([this, change = std::move(change)](auto send) mutable {
+      dispatcher_->change_budget(std::move(change), std::move(send));
+    });
+  }
+
+  Result<std::vector<BudgetRow>> budgets(const std::string& name) override {
+    return ask<std::vector<BudgetRow>>([this, name](auto send) { store_->budgets(name, std::move(send)); });
   }
 
   Result<BackupProgress> backup(BackupSlice slice) override {

@@ -27,7 +27,9 @@ class SimServer {
   // One attempt's outcome, drawn from the seed.
   HttpOutcome answer(const HttpRequest& request);
   // What a good answer to `url` holds.
-  static std::string body_for(const std::string& url) { return R"({"value":")" + url + R"("})"; }
+  static std::string body_for(const std::string& url) {
+    return R"({"value":")" + url + R"(","usage":{"in":3,"out":2}})";
+  }
   // The same as a stream, letter by letter, at "/text"; its end is "[DONE]".
   static std::string stream_for(const std::string& url);
 

@@ -103,6 +103,13 @@ void SimStore::documents(const std::string& kind, const std::string& name, Docum
   });
 }
 
+void SimStore::budgets(const std::string& name, BudgetsDone done) {
+  enqueue([this, name, done = std::move(done)]() mutable {
+    return MoveFunction<void()>(
+        [found = table_->budgets(name), done = std::move(done)]() mutable { done(std::move(found)); });
+  });
+}
+
 void SimStore::find(FindRequest request, FindDone done) {
   enqueue([this, request = std::move(request), done = std::move(done)]() mutable {
     return MoveFunction<void()>(

@@ -76,6 +76,7 @@ struct SimWorld::Script {
   std::string input;
   LeaseToken token = 0;
   int next = 0;
+  int hold_count = 0;
   bool is_pausing = false;
   bool is_busy = false;  // a step is under way
   bool is_waiting = false;
@@ -131,6 +132,7 @@ void SimWorld::boot(int index) {
   const ProcessId process = next_process_++;
   auto& slot = engines_[static_cast<size_t>(index)];
   slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
+  limit_calls(slot->dispatcher);
   slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
 }
 
@@ -151,26 +153,6 @@ void SimWorld::limit_queue() {
     limits_.rate_period_ms = 1'000;
   }
   table_->set_limits(kQueue, limits_);
-}
-
-// Whoever is leased counts, however long ago the engine that leased it fell silent.
-void SimWorld::check_limits() {
-  if (!has_steady_limits_) return;
-  FindRequest everything;
-  everything.count_max = 1'000'000;
-  std::map<std::string, int64_t> running;
-  int64_t all = 0;
-  for (const RunHistory& history : table_->find(everything)) {
-    if (history.row.status != RunStatus::kRunning) continue;
-    ++all;
-    if (!history.row.group.empty()) ++running[history.row.group];
-  }
-  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
-    return fail("more runs are leased than the queue's limit");
-  if (limits_.group_in_flight_max < 0) return;
-  for (const auto& [group, count] : running) {
-    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
-  }
 }
 
 void SimWorld::start_some() {
@@ -257,6 +239,7 @@ void SimWorld::break_something() {
   for (int64_t left = clock_.draw(3); left > 0; --left) tell_one();
   if (!accepted_.empty() && clock_.chance(10)) pause_one();
   if (!has_steady_limits_ && clock_.chance(15)) limit_queue();
+  try_budgets();
   check_limits();
   Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
   if (clock_.chance(25)) {
@@ -291,6 +274,7 @@ void SimWorld::heal_and_demand_progress() {
   server_.faults.percent = 0;
   store_faults_.slow_percent = 0;
   step_fault_percent_ = 0;
+  raise_budget(1'000'000'000);
   const int64_t end = clock_.now_ms() + kHealMs;
   const auto is_unfinished = [this](const auto& entry) {
     const auto found = table_->load(entry.first);
@@ -329,6 +313,7 @@ void SimWorld::check_final() {
   everything.count_max = 1'000'000;
   everything.with_events = true;
   check_agreed_times(table_->find(everything));
+  check_ledger(table_->find(everything));
   for (const RunHistory& history : table_->find(everything)) {
     // Runs whose start was never answered may still go on, or wait for a signal that nobody knows to send.
     if (!accepted_.contains(history.row.parent) || is_final(history.row.status)) continue;
@@ -408,6 +393,7 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           fresh.token = item.token;
           for (const Event& event : item.history) {
             if (event.kind == EventKind::kStepSucceeded) fresh.values[event.step] = event.payload;
+            if (event.step.starts_with("held")) ++fresh.hold_count;
           }
           engine.scripts[item.run] = std::move(fresh);
           advance(engine, item.run);
@@ -426,6 +412,9 @@ void SimWorld::on_items(Engine& engine, std::vector<Item>& items) {
           break;
         case ItemKind::kStop:
           engine.scripts.erase(item.run);
+          break;
+        case ItemKind::kCallHeld:
+          if (script != engine.scripts.end()) wait_for_room(engine, item);
           break;
         case ItemKind::kPause:
           if (script == engine.scripts.end()) break;
@@ -480,6 +469,8 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
+      let_pass(run, *report.call);
+      let_pay(run, *report.call);
       break;
     case StepKind::kChild:
       report.kind = ReportKind::kChild;
@@ -500,6 +491,22 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
   if (kind == StepKind::kCall) return;
   if (clock_.chance(70)) return ask_to_park(engine, run);
   engine.loop.after(clock_.draw(2'000), [this, &engine, run] { ask_to_park(engine, run); });
+}
+
+// As for a signal; then the call is asked for anew.
+void SimWorld::wait_for_room(Engine& engine, Item& item) {
+  Script& script = engine.scripts.at(item.run);
+  std::vector<Report> reports(1);
+  reports[0].kind = ReportKind::kWait;
+  reports[0].run = item.run;
+  reports[0].token = script.token;
+  reports[0].step = "held#" + std::to_string(++script.hold_count);
+  reports[0].topic = item.payload;
+  reports[0].due_at = item.due_at;
+  reports[0].then_park = clock_.chance(70);
+  ++report_.held;
+  script.is_waiting = true;
+  engine.dispatcher.report(std::move(reports));
 }
 
 void SimWorld::ask_to_park(Engine& engine, RunId run) {

@@ -138,6 +138,10 @@ void FaultyStore::documents(const std::string& kind, const std::string& name, Do
   });
 }
 
+void FaultyStore::budgets(const std::string& name, BudgetsDone done) {
+  pass([this, name, done = std::move(done)]() mutable { inner_->budgets(name, closing(std::move(done))); });
+}
+
 void FaultyStore::find(FindRequest request, FindDone done) {
   pass([this, request = std::move(request), done = std::move(done)]() mutable {
     inner_->find(std::move(request), closing(std::move(done)));

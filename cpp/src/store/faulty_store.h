@@ -38,6 +38,7 @@ class FaultyStore final : public Store {
   void look(const std::string& queue, MoveFunction<void(Result<QueueView>)> done) override;
   void set_limits(const std::string& queue, QueueLimits limits, StatusDone done) override;
   void documents(const std::string& kind, const std::string& name, DocumentsDone done) override;
+  void budgets(const std::string& name, BudgetsDone done) override;
   void find(FindRequest request, FindDone done) override;
   void prune(PruneRequest request, PruneDone done) override;
   void backup(BackupSlice slice, BackupDone done) override;

@@ -66,6 +66,7 @@ CommitAnswer MemoryTable::create(Transition& transition) {
   row.sla_at = asked.sla_at;
   row.sla_ms = asked.sla_ms;
   row.breach_flow = std::move(asked.breach_flow);
+  row.budgets = std::move(asked.budgets);
   row.parent = asked.parent;
   row.parent_step = std::move(asked.parent_step);
   row.version = std::move(asked.version);
@@ -97,6 +98,11 @@ CommitAnswer MemoryTable::apply(Transition transition) {
     answer.status = keep(std::move(*transition.document));
     return answer;
   }
+  if (transition.budget) {
+    const Status kept = budgets_.change(*transition.budget, transition.at, transition.wake_id, answer);
+    if (answer.status.is_ok()) answer.status = kept;
+    return answer;
+  }
   const auto found = entries_.find(transition.run);
   if (found == entries_.end()) {
     answer.status = detail::run_missing(transition.run);
@@ -108,6 +114,10 @@ CommitAnswer MemoryTable::apply(Transition transition) {
   answer.status = detail::check_fence(transition, {row.status, row.token, row.event_count}, events_known);
   if (!answer.status.is_ok()) return answer;
   const size_t events_added = transition.events.size() - events_known;
+  if (!transition.spends.empty() && events_known == 0) {
+    (void)budgets_.spend(transition, answer);
+    if (!answer.refusal.budget.empty()) transition.events.front().kind = EventKind::kCallHeld;
+  }
   std::move(transition.events.begin() + static_cast<std::ptrdiff_t>(events_known), transition.events.end(),
             std::back_inserter(entry.history.events));
   keep_parts(entry.history, std::move(transition.parts), entry.history.events.size() - events_added);
@@ -129,6 +139,7 @@ CommitAnswer MemoryTable::apply(Transition transition) {
     row.status = transition.end->status;
     row.result = std::move(transition.end->payload);
     row.finished_at = transition.at;
+    (void)budgets_.forget(transition, answer);
   } else if (transition.release) {
     leave(entry);
     row.claims = 0;  // given back in good order: closing an engine is no crash
@@ -349,6 +360,7 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
     } else if (fate == detail::Fate::kDelete) {
       if (!row.key.empty()) keys_.erase({row.workflow, row.key});
       by_workflow_[row.workflow].erase(row.run);
+      budgets_.drop(row.run);
       entries_.erase(here);
       ++answer.deleted_count;
     }
@@ -383,8 +395,11 @@ class MemoryStore final : public Store {
     answers.reserve(transitions.size());
     table_->set_writer(this);
     for (Transition& transition : transitions) {
-      answers.push_back(is_closed_ ? CommitAnswer{detail::store_closed(), nullptr, false}
-                                   : table_->apply(std::move(transition)));
+      if (is_closed_) {
+        answers.emplace_back().status = detail::store_closed();
+      } else {
+        answers.push_back(table_->apply(std::move(transition)));
+      }
     }
     answer(std::move(done), std::move(answers));
   }
@@ -426,6 +441,11 @@ class MemoryStore final : public Store {
   void messages(OwnerId owner, MessagesDone done) override {
     answer(std::move(done),
            is_closed_ ? Result<std::vector<Message>>(detail::store_closed()) : table_->messages(owner));
+  }
+
+  void budgets(const std::string& name, BudgetsDone done) override {
+    answer(std::move(done), is_closed_ ? Result<std::vector<BudgetRow>>(detail::store_closed())
+                                       : Result<std::vector<BudgetRow>>(table_->budgets(name)));
   }
 
   void find(FindRequest request, FindDone done) override {

@@ -16,6 +16,7 @@
 
 #include "stepwell/loop.h"
 #include "stepwell/store.h"
+#include "store/memory_budgets.h"
 #include "store/queue_line.h"
 
 namespace stepwell {
@@ -35,6 +36,7 @@ class MemoryTable {
   [[nodiscard]] QueueView look(const std::string& queue) const;
   void set_limits(const std::string& queue, const QueueLimits& limits);
   [[nodiscard]] std::vector<Document> documents(const std::string& kind, const std::string& name) const;
+  [[nodiscard]] std::vector<BudgetRow> budgets(const std::string& name) const { return budgets_.list(name); }
   [[nodiscard]] std::vector<RunHistory> find(const FindRequest& request) const;
 
   PruneAnswer prune(const PruneRequest& request);
@@ -92,6 +94,9 @@ class MemoryTable {
   std::map<std::string, std::set<RunId>> by_workflow_;
   std::map<std::tuple<std::string, CollapseKind, std::string>, Collapsed> collapsed_;  // (workflow, kind, key)
   std::map<std::pair<std::string, std::string>, Document> documents_;                  // (kind, name)
+  detail::MemoryBudgets budgets_{
+      [this](Message message) { (void)deliver(std::move(message)); },
+      [this](RunId run, int64_t seq) { return entries_.at(run).history.events.at(static_cast<size_t>(seq)).kind; }};
   std::vector<std::pair<const void*, MoveFunction<void()>>> watchers_;
   const void* writer_ = nullptr;
 };

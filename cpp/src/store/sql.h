@@ -21,8 +21,8 @@ inline constexpr const char* kNameInsert = "INSERT INTO names(id, name) VALUES(?
 
 inline constexpr const char* kRunInsert =
     "INSERT INTO runs(run, workflow_id, queue_id, key, created_at, input, priority, deadline_at, parent, parent_step,"
-    " version_id, grp, sla_at, sla_ms, breach_flow_id)"
-    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT DO NOTHING";
+    " version_id, grp, sla_at, sla_ms, breach_flow_id, budgets_id)"
+    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING";
 inline constexpr const char* kKeyInsert =
     "INSERT INTO keys(workflow_id, key, run, fingerprint) VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 inline constexpr const char* kKeyFind = "SELECT run, fingerprint FROM keys WHERE workflow_id = ?1 AND key = ?2";
@@ -37,7 +37,8 @@ inline constexpr const char* kReadyDelete =
 inline constexpr const char* kReadyCount = "SELECT count(*) FROM ready WHERE queue_id = ?1";
 inline constexpr const char* kReadyList =
     "SELECT run, token, claims, event_count, workflow_id, key, created_at, input, ready.priority, deadline_at, parent,"
-    " parent_step, version_id, turn, grp, sla_at, sla_ms, breach_flow_id FROM ready CROSS JOIN runs USING(run)"
+    " parent_step, version_id, turn, grp, sla_at, sla_ms, breach_flow_id, budgets_id FROM ready CROSS JOIN runs "
+    "USING(run)"
     " WHERE ready.queue_id = ?1 ORDER BY ready.priority, ready.turn, ready.run LIMIT ?2";
 // What kReadyList has just answered: all up to its last.
 inline constexpr const char* kReadyTake =
@@ -139,7 +140,7 @@ inline constexpr const char* kRowByRun =
     " (SELECT count(*) FROM events WHERE events.run = runs.run)),"
     " workflow_id, key, created_at, finished_at, CASE WHEN ?2 THEN input END, CASE WHEN ?3 THEN result END,"
     " coalesce(runs.priority, 0), deadline_at, parent, parent_step, version_id, wake_at, runs.grp,"
-    " held.run IS NOT NULL, sla_at, sla_ms, breach_flow_id"
+    " held.run IS NOT NULL, sla_at, sla_ms, breach_flow_id, budgets_id"
     " FROM runs LEFT JOIN leased ON leased.run = runs.run LEFT JOIN finished ON finished.run = runs.run"
     " LEFT JOIN waiting ON waiting.run = runs.run"
     " LEFT JOIN ready ON ready.queue_id = runs.queue_id AND ready.priority = coalesce(runs.priority, 0)"

@@ -70,7 +70,7 @@ SELECT r.run, (l.run IS NOT NULL) + (f.run IS NOT NULL) + (w.run IS NOT NULL) + 
     AND coalesce(typeof(f.result), 'blob') IN ('blob', 'integer', 'null')
     AND coalesce(typeof(f.finished_at), 'integer') IN ('integer', 'null')
     AND NOT EXISTS(SELECT 1 FROM events e WHERE e.run = r.run
-      AND (typeof(payload) NOT IN ('blob', 'integer') OR typeof(at) <> 'integer' OR kind NOT BETWEEN 1 AND 7)),
+      AND (typeof(payload) NOT IN ('blob', 'integer') OR typeof(at) <> 'integer' OR kind NOT BETWEEN 1 AND 10)),
   (SELECT name FROM names WHERE id = r.workflow_id) IS NOT NULL AND (SELECT name FROM names WHERE id = r.queue_id)
     IS NOT NULL,
   coalesce(f.status, 2), f.run IS NOT NULL AND EXISTS(SELECT 1 FROM messages m WHERE m.run = r.run),

@@ -56,8 +56,9 @@ class CommitCall final : public SqliteCall {
 
   [[nodiscard]] bool is_single() const override { return count_ == 1; }
   [[nodiscard]] bool is_in_hand() const override {
-    return std::any_of(transitions_.begin(), transitions_.end(),
-                       [](const Transition& each) { return !each.create && !each.message && !each.document; });
+    return std::any_of(transitions_.begin(), transitions_.end(), [](const Transition& each) {
+      return !each.create && !each.message && !each.document && !each.budget;
+    });
   }
 
   Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) {
@@ -68,7 +69,7 @@ class CommitCall final : public SqliteCall {
   }
   void complete() override STEPWELL_ON(loop_thread) {
     if (is_refused()) {
-      for (size_t i = 0; i < count_; ++i) answers_.push_back({refusal_, nullptr, false});
+      for (size_t i = 0; i < count_; ++i) answers_.emplace_back().status = refusal_;
     }
     done_(std::move(answers_));
   }

@@ -56,6 +56,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.sla_at = ready_list_.integer_or(15, -1);
     row.sla_ms = ready_list_.integer_or(16, -1);
     row.breach_flow = name_of(ready_list_.integer(17));
+    row.budgets = name_of(ready_list_.integer(18));
     ++count;
   }
   if (outcome != SQLITE_DONE) return file_.fault("read the queue of", outcome);

@@ -63,8 +63,28 @@ CREATE TABLE blobs(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, reference_
 CREATE TABLE blob_bytes(id INTEGER PRIMARY KEY, byte_count INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 )sql",
-    // 4 to 5: the text of streams whose steps are not recorded yet. Offsets (at) count bytes; see StreamPart.
+    // 4 to 5: budgets (sqlite_budgets.h), in picodollars and tokens; a cap of -1 is none. And the text of streams whose
+    // steps are not recorded yet, its offsets (at) in bytes (sqlite_streams.h).
     R"sql(
+ALTER TABLE runs ADD COLUMN budgets_id INTEGER;
+CREATE TABLE budgets(
+  name TEXT PRIMARY KEY, cap_usd INTEGER NOT NULL, cap_tokens INTEGER NOT NULL,
+  spent_usd INTEGER NOT NULL, spent_tokens INTEGER NOT NULL, reserved_usd INTEGER NOT NULL,
+  reserved_tokens INTEGER NOT NULL, doubt_usd INTEGER NOT NULL, doubt_tokens INTEGER NOT NULL,
+  call_count INTEGER NOT NULL, odd_count INTEGER NOT NULL, waiting_count INTEGER NOT NULL,
+  is_closed INTEGER NOT NULL, run INTEGER, at INTEGER NOT NULL) WITHOUT ROWID;
+-- Those of one run, which go with it.
+CREATE INDEX budgets_own ON budgets(run) WHERE run IS NOT NULL;
+-- Who changed an account, when and why.
+CREATE TABLE budget_notes(
+  id INTEGER PRIMARY KEY, budget TEXT NOT NULL, at INTEGER NOT NULL, note TEXT NOT NULL);
+CREATE INDEX budget_notes_of ON budget_notes(budget);
+-- Calls that wait for room, each in its account's line.
+CREATE TABLE budget_waits(
+  run INTEGER NOT NULL, step TEXT NOT NULL, budget TEXT NOT NULL, turn INTEGER NOT NULL,
+  wanted_usd INTEGER NOT NULL, wanted_tokens INTEGER NOT NULL, is_woken INTEGER NOT NULL,
+  PRIMARY KEY(run, step)) WITHOUT ROWID;
+CREATE INDEX budget_waits_line ON budget_waits(budget, is_woken, turn);
 CREATE TABLE stream_parts(
   run INTEGER NOT NULL, step TEXT NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL,
   PRIMARY KEY(run, step, generation, at)) WITHOUT ROWID;

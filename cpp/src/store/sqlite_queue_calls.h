@@ -1,4 +1,4 @@
-// The calls for queues and documents; see sqlite_calls.h.
+// The calls for queues, documents and budgets; see sqlite_calls.h.
 #pragma once
 
 #include <string>
@@ -26,6 +26,15 @@ class DocumentsCall final : public QueryCall<std::vector<Document>> {
 
  private:
   std::string kind_;
+  std::string name_;
+};
+
+class BudgetsCall final : public QueryCall<std::vector<BudgetRow>> {
+ public:
+  BudgetsCall(std::string name, Done done) : QueryCall(false, std::move(done)), name_(std::move(name)) {}
+  Status run(SqliteRows& rows) override STEPWELL_ON(store_thread) { return rows.budgets(name_, answer_); }
+
+ private:
   std::string name_;
 };
 

@@ -45,7 +45,8 @@ bool is_same(const RunRow& one, const RunRow& other) {
          one.created_at == other.created_at && one.finished_at == other.finished_at && one.priority == other.priority &&
          one.wake_at == other.wake_at && one.deadline_at == other.deadline_at && one.parent == other.parent &&
          one.parent_step == other.parent_step && one.version == other.version && one.group == other.group &&
-         one.sla_at == other.sla_at && one.sla_ms == other.sla_ms && one.breach_flow == other.breach_flow;
+         one.sla_at == other.sla_at && one.sla_ms == other.sla_ms && one.breach_flow == other.breach_flow &&
+         one.budgets == other.budgets;
 }
 
 bool is_same(const RunRecord& one, const RunRecord& other) {
@@ -145,15 +146,19 @@ Status SqliteRows::write_record(const RunRecord& record) {
   if (!row.version.empty()) STEPWELL_TRY(name_id(row.version, version_id));
   int64_t breach_flow_id = 0;
   if (!row.breach_flow.empty()) STEPWELL_TRY(name_id(row.breach_flow, breach_flow_id));
+  int64_t budgets_id = 0;
+  if (!row.budgets.empty()) STEPWELL_TRY(name_id(row.budgets, budgets_id));
   Kept input;
   STEPWELL_TRY(blobs_->keep(row.input, input));
   run_insert_.bind(row.run, workflow_id, queue_id, TextOrNull{row.key}, row.created_at, input,
                    IntegerOrNull{row.priority, 0}, IntegerOrNull{row.deadline_at, -1}, IntegerOrNull{row.parent, 0},
                    TextOrNull{row.parent_step}, IntegerOrNull{version_id, 0}, TextOrNull{row.group},
-                   IntegerOrNull{row.sla_at, -1}, IntegerOrNull{row.sla_ms, -1}, IntegerOrNull{breach_flow_id, 0});
+                   IntegerOrNull{row.sla_at, -1}, IntegerOrNull{row.sla_ms, -1}, IntegerOrNull{breach_flow_id, 0},
+                   IntegerOrNull{budgets_id, 0});
   STEPWELL_TRY(finish(run_insert_, "import a run into"));
   if (record.is_trimmed) STEPWELL_TRY(finish_upkeep(sql::kInputDrop, row.run));
   STEPWELL_TRY(append_events(row.run, 0, record.history.events, 0));
+  STEPWELL_TRY(budgets_->take_in(record.history));
   for (const Message& each : record.history.messages) {
     message_insert_.bind(row.run, each.id, Text{each.topic}, TextOrNull{each.key}, each.at, each.payload);
     STEPWELL_TRY(finish(message_insert_, "import a message into"));

@@ -88,6 +88,7 @@ Status SqliteRows::delete_run(RunId run, int64_t workflow_id, const std::string&
   STEPWELL_TRY(list_numbers(sql::kResultBlob, run, 0, blobs));
   for (const int64_t number : blobs) STEPWELL_TRY(blobs_->release(number));
   if (!key.empty()) STEPWELL_TRY(finish_upkeep(sql::kKeyDeleteOf, workflow_id, Text{key}, run));
+  STEPWELL_TRY(budgets_->drop(run));
   STEPWELL_TRY(finish_upkeep(sql::kFinishedDelete, run));
   return finish_upkeep(sql::kRunDelete, run);
 }

@@ -32,6 +32,13 @@ Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   Result<std::unique_ptr<SqliteStreams>> streams = SqliteStreams::open(file);
   if (!streams) return streams.error();
   rows->streams_ = std::move(streams).value();
+  Result<std::unique_ptr<SqliteBudgets>> budgets =
+      SqliteBudgets::open(file, [rows = rows.get()](const Message& message) {
+        CommitAnswer ignored;  // of one that has ended: nobody is left to be told
+        return rows->deliver(message, ignored);
+      });
+  if (!budgets) return budgets.error();
+  rows->budgets_ = std::move(budgets).value();
   return rows;
 }
 
@@ -99,9 +106,15 @@ Status SqliteRows::load_names() {
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the names of", outcome);
 }
 
+Status SqliteRows::commit() {
+  STEPWELL_TRY(budgets_->write_rows());
+  return finish(commit_, "commit to");
+}
+
 void SqliteRows::roll_back() {
   // SQLite has often rolled back by itself when we get here; then this is an error of no interest.
   (void)roll_back_.step();
+  budgets_->forget_rows();
   // What was counted is undone, and nothing is written any more: it only matters that readers look.
   message_count_ = std::max<int64_t>(message_count_, 1);
 }
@@ -143,6 +156,7 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   if (transition.create) return create(transition, answer);
   if (transition.message) return deliver(*transition.message, answer);
   if (transition.document) return keep(*transition.document, transition.at, answer);
+  if (transition.budget) return budgets_->change(*transition.budget, transition.at, transition.wake_id, answer);
   Standing standing;
   bool is_there = false;
   STEPWELL_TRY(read_standing(transition.run, standing, is_there));
@@ -153,11 +167,14 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   size_t events_known = 0;
   answer.status = check_fence(transition, standing.fence, events_known);
   if (!answer.status.is_ok()) return Status::ok();
-  STEPWELL_TRY(append_events(transition.run, transition.first_seq, transition.events, events_known));
+  if (!transition.spends.empty() && events_known == 0) STEPWELL_TRY(budgets_->spend(transition, answer));
+  const bool is_refused = !answer.refusal.budget.empty();
+  STEPWELL_TRY(append_events(transition.run, transition.first_seq, transition.events, events_known, is_refused));
   standing.fence.event_count += static_cast<int64_t>(transition.events.size() - events_known);
   STEPWELL_TRY(carry_out(transition));
   STEPWELL_TRY(streams_->apply(transition));
-  return move_on(transition, standing);
+  STEPWELL_TRY(move_on(transition, standing));
+  return transition.end ? budgets_->forget(transition, answer) : Status::ok();
 }
 
 // What the events bring with them.
@@ -232,12 +249,14 @@ Status SqliteRows::read_standing(RunId run, Standing& standing, bool& is_there) 
   return Status::ok();
 }
 
-Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known) {
+Status SqliteRows::append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known,
+                                 bool is_refused) {
   for (size_t i = events_known; i < events.size(); ++i) {
     const Event& event = events[i];
+    const EventKind kind = is_refused && i == 0 ? EventKind::kCallHeld : event.kind;
     Kept payload;
     STEPWELL_TRY(blobs_->keep(event.payload, payload));
-    event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(event.kind), event.attempt,
+    event_insert_.bind(run, first_seq + static_cast<int64_t>(i), static_cast<int32_t>(kind), event.attempt,
                        Text{event.step}, event.at, payload, IntegerOrNull{event.took_ms, -1},
                        IntegerOrNull{event.waited_ms, -1});
     STEPWELL_TRY(finish(event_insert_, "record an event in"));
@@ -335,13 +354,15 @@ Status SqliteRows::create(const Transition& transition, CommitAnswer& answer) {
   int64_t breach_flow_id = 0;
   if (!asked.version.empty()) STEPWELL_TRY(name_id(asked.version, version_id));
   if (!asked.breach_flow.empty()) STEPWELL_TRY(name_id(asked.breach_flow, breach_flow_id));
+  int64_t budgets_id = 0;
+  if (!asked.budgets.empty()) STEPWELL_TRY(name_id(asked.budgets, budgets_id));
   Kept input;
   STEPWELL_TRY(blobs_->keep(asked.input, input));
   run_insert_.bind(transition.run, workflow_id, queue_id, TextOrNull{asked.key}, transition.at, input,
                    IntegerOrNull{asked.priority, 0}, IntegerOrNull{asked.deadline_at, -1},
                    IntegerOrNull{asked.parent, 0}, TextOrNull{asked.parent_step}, IntegerOrNull{version_id, 0},
                    TextOrNull{asked.group}, IntegerOrNull{asked.sla_at, -1}, IntegerOrNull{asked.sla_ms, -1},
-                   IntegerOrNull{breach_flow_id, 0});
+                   IntegerOrNull{breach_flow_id, 0}, IntegerOrNull{budgets_id, 0});
   STEPWELL_TRY(finish(run_insert_, "create a run in"));
   if (file_.changed_row_count() == 1) {
     STEPWELL_TRY(append_events(transition.run, 0, asked.events, 0));
@@ -496,6 +517,7 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.sla_at = row_by_run_.integer_or(19, -1);
   row.sla_ms = row_by_run_.integer_or(20, -1);
   row.breach_flow = name_of(row_by_run_.integer(21));
+  row.budgets = name_of(row_by_run_.integer(22));
   row_by_run_.reset();
   return Status::ok();
 }

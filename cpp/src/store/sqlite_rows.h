@@ -15,6 +15,7 @@
 #include "stepwell/store_file.h"
 #include "store/refusals.h"
 #include "store/sqlite_blobs.h"
+#include "store/sqlite_budgets.h"
 #include "store/sqlite_file.h"
 #include "store/sqlite_lines.h"
 #include "store/sqlite_statement.h"
@@ -27,7 +28,7 @@ class SqliteRows {
   static Result<std::unique_ptr<SqliteRows>> open(SqliteFile& file);
 
   Status begin() { return finish(begin_, "begin a transaction in"); }
-  Status commit() { return finish(commit_, "commit to"); }
+  Status commit();
   void roll_back();
 
   Status apply(const Transition& transition, CommitAnswer& answer);
@@ -36,6 +37,7 @@ class SqliteRows {
   Status look(const std::string& queue, QueueView& view);
   Status set_limits(const std::string& queue, const QueueLimits& limits);
   Status documents(const std::string& kind, const std::string& name, std::vector<Document>& found);
+  Status budgets(const std::string& name, std::vector<BudgetRow>& found) { return budgets_->list(name, found); }
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
   Status prune(const PruneRequest& request, PruneAnswer& answer);
   // Export and import; sqlite_records.cpp.
@@ -53,7 +55,8 @@ class SqliteRows {
   Status meet_key(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
   Status meet_run(const Transition& transition, CommitAnswer& answer);
   Status read_standing(RunId run, Standing& standing, bool& is_there);
-  Status append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known);
+  Status append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known,
+                       bool is_refused = false);
   Status carry_out(const Transition& transition);
   Status deliver(const Message& message, CommitAnswer& answer);
   Status move_on(const Transition& transition, const Standing& standing);
@@ -107,6 +110,7 @@ class SqliteRows {
 
   std::unique_ptr<SqliteStreams> streams_;
   std::unique_ptr<SqliteBlobs> blobs_;
+  std::unique_ptr<SqliteBudgets> budgets_;
   std::unordered_map<const char*, SqliteStatement> upkeep_;  // by text, when first used
   SqliteStatement begin_, commit_, roll_back_;
   SqliteStatement name_insert_, run_insert_, key_insert_, key_find_, key_delete_, event_insert_, event_list_;

@@ -196,6 +196,10 @@ class SqliteStore final : public Store {
     send(std::make_unique<detail::DocumentsCall>(kind, name, std::move(done)));
   }
 
+  void budgets(const std::string& name, BudgetsDone done) override {
+    send(std::make_unique<detail::BudgetsCall>(name, std::move(done)));
+  }
+
   void find(FindRequest request, FindDone done) override {
     send(std::make_unique<detail::FindCall>(std::move(request), std::move(done)));
   }

@@ -134,6 +134,9 @@ class StoreAsks {
     return wait<Result<std::vector<Document>>>([&](auto done) { store_.documents(kind, name, std::move(done)); })
         .value();
   }
+  std::vector<BudgetRow> budgets(const std::string& name) {
+    return wait<Result<std::vector<BudgetRow>>>([&](auto done) { store_.budgets(name, std::move(done)); }).value();
+  }
   Result<ClaimAnswer> claim_at(WallMs now, int32_t count_max) {
     ClaimRequest request{"default", count_max, 1, now, now + 1'000'000};
     return wait<Result<ClaimAnswer>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
