@@ -103,6 +103,13 @@ PyObject* item_of(const Item& item) {
                       int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload), bool_of(item.ok));
     case ItemKind::kStarted:
       return started_of(item);
+    case ItemKind::kStreamPiece:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.generation),
+                      int_of(item.offset), bytes_of(item.payload));
+    case ItemKind::kStreamText:
+      return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)),
+                      int_of(static_cast<int64_t>(item.standing)), int_of(item.generation), int_of(item.offset),
+                      bytes_of(item.payload));
     case ItemKind::kHttp:
       break;
   }
@@ -224,7 +231,7 @@ class Reader {
     use.is_runs = boolean();
     return use;
   }
-  // (text pointers, end events, end data, error pointers)
+  // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max)
   std::optional<StreamRule> stream() {
     Reader fields(next());
     if (!fields.has_more()) return std::nullopt;
@@ -233,6 +240,9 @@ class Reader {
     rule.end_events = fields.texts();
     rule.end_data = fields.text();
     rule.error_pointers = fields.texts();
+    if (!fields.has_more()) return rule;
+    rule.text_events = fields.texts();
+    rule.idle_ms_max = fields.integer();
     return rule;
   }
 

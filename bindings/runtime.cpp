@@ -359,6 +359,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           py::arg("deadline_ms"), py::pos_only());
 }
 
+void register_streams(py::class_<Runtime>& runtime) {
+  runtime.def(
+      "read_stream",
+      [](Runtime& runtime, RunId run, const std::string& step, int64_t generation, int64_t offset, int64_t patience_ms,
+         uint64_t ticket) {
+        raise_unless_ok(runtime.read_stream({run, step, generation, offset, patience_ms, ticket}));
+      },
+      py::arg("run"), py::arg("step"), py::arg("generation"), py::arg("offset"), py::arg("patience_ms"),
+      py::arg("ticket"), py::pos_only());
+}
+
 // What stepwell.testing uses; needs a test world.
 void register_test_side(py::class_<Runtime>& runtime) {
   runtime
@@ -405,6 +416,7 @@ void register_runtime(py::module_& module) {
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_streams(runtime);
   register_admission(runtime);
   register_budgets(runtime);
   register_test_side(runtime);

@@ -67,6 +67,7 @@ class Activation:
         "rests",
         "run",
         "stop_payload",
+        "streams",
         "task",
         "token",
         "undos",
@@ -105,6 +106,7 @@ class Activation:
         #: Calls of this run, recorded or asked for; counted once there is a cap.
         self.calls_made: set[str] | None = None
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
+        self.streams: dict[str, Callable[[tuple[Any, ...]], None]] = {}  # who takes their pieces, by step
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
         self.stop_payload = b""
@@ -219,8 +221,7 @@ class Activation:
     async def wait(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
         """Wait for a message, a time or a child, in the store if it takes long. `request`: the middle of the report."""
         step = self.identify(name)
-        answer, _ = self.recorded(step)
-        if answer is not None:
+        if (answer := self.recorded(step)[0]) is not None:
             return answer
         future = self.expect(step, (kind, self.run, self.token, step, *request, False))
         self.blocked += 1
@@ -239,8 +240,7 @@ class Activation:
     def wait_blocking(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
         """Wait the same way in a plain workflow, whose thread is free meanwhile when it takes long."""
         step = self.identify(name)
-        answer, _ = self.recorded(step)
-        return answer or self.expect_blocking((kind, self.run, self.token, step, *request, True))
+        return self.recorded(step)[0] or self.expect_blocking((kind, self.run, self.token, step, *request, True))
 
     def branches(self, count: int, *, wakes_after: int) -> Callable[[str, Awaitable[Any]], Awaitable[Any]]:
         """Return what runs one of `count` branches in its scope, while their parent waits until `wakes_after` have ended.
@@ -360,6 +360,8 @@ class Activation:
         self.is_stopped = True
         self.stop_payload = self._last_word(payload)
         self.set_pausing(False)
+        for take in () if self.flow.is_async else list(self.streams.values()):
+            take((_STOP, self.run, payload))
         if self.task is not None:
             self.task.cancel()
 

@@ -334,10 +334,11 @@ def catalogue() -> dict[str, tuple[str, str, str]]:
     from stepwell._batch_codes import CODES as BATCHES
     from stepwell._budget_codes import CODES as BUDGETS
     from stepwell._limit_codes import CODES as LIMITS
+    from stepwell._stream_codes import CODES as STREAMS
     from stepwell.llm._codes import CODES as CALLS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **CALLS, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **STREAMS, **CALLS, **CODES}
 
 
 def explain(code: str) -> str:

@@ -24,6 +24,7 @@ from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
 from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
+from stepwell._streams import StreamReads
 from stepwell._types import Duration, check_text, duration_ms, wait_s
 from stepwell._workflow import Workflow, check_calls, check_names
 
@@ -39,7 +40,7 @@ R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, ScheduleVerbs):
+class Engine(PlainRequests, StreamReads, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, ScheduleVerbs):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the

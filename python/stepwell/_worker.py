@@ -19,7 +19,7 @@ from stepwell._activation import MISMATCH, PARK, RUN_FAILED, Activation, LaidAsi
 from stepwell._calls import CALL_HELD, held
 from stepwell._ends import failed, failed_blocking, succeeded
 from stepwell._errors import ClosedError, InputError, RunCancelled
-from stepwell._port import Port
+from stepwell._port import STREAM_PIECE, STREAM_TEXT, Port
 from stepwell._workflow import current_activation, current_scope
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Worker:
         grouped: dict[int, list[tuple[Any, ...]]] = {}
         plain: list[Activation] = []
         for item in items:
-            if _RUN_FINISHED <= item[0] <= _HTTP:
+            if _RUN_FINISHED <= item[0] <= _HTTP or item[0] == STREAM_TEXT:
                 grouped.setdefault(item[1] >> 32, []).append(item)
             elif self._is_async(item):
                 for_loop.append(item)  # its queue was once served for a plain workflow too
@@ -188,6 +188,10 @@ class Worker:
             stopped = self.active.pop(item[1], None)
             if stopped is not None:
                 stopped.stop(item[2])
+        elif item[0] in (STREAM_PIECE, _STEP_ANSWER, CALL_HELD):  # a thread takes them that reads a stream
+            reading = self.active.get(item[1])
+            if reading is not None and (take := reading.streams.get(item[2])) is not None:
+                take(item)
         elif item[0] == _PAUSE and item[1] in self.active:
             self.active[item[1]].set_pausing(item[2])
 
@@ -236,6 +240,9 @@ class Worker:
                 active[item[1]].deliver(item[2], (False, False, b"", item[3]))
             elif kind == CALL_HELD:
                 active[item[1]].deliver(item[2], held(item))
+            elif kind == STREAM_PIECE:
+                if (take := active[item[1]].streams.get(item[2])) is not None:
+                    take(item)
             elif kind == _PAUSE:
                 active[item[1]].set_pausing(item[2])
             else:

@@ -75,6 +75,11 @@ FIGURES = (
     at_least("border.per_s", "stepwell.border:per_s", goal=2_000_000),
     at_least("triage200.of_ideal", "stepwell.triage:of_ideal_200ms", goal=0.9),
     at_least("triage0.rows_per_s", "stepwell.triage:rows_per_s_0ms", goal=6_000),
+    # 1,000 streams of 50 tokens a second at once: CPU a token; from the server's first token to the reader's.
+    at_most("stream.cpu_vs_openai", "stepwell.stream:cpu_us", "openai.stream:cpu_us", 1 / 5),
+    at_most("stream.cpu_vs_aiohttp", "stepwell.stream:cpu_us", "aiohttp.stream:cpu_us"),
+    at_most("stream.ttft_ms", "stepwell.stream:ttft_ms", goal=5),
+    at_most("stream.durable_cpu_vs_openai", "stepwell_durable.stream:cpu_us", "openai.stream:cpu_us", 1 / 5),
     # 100,000 tickets, each a durable run of one LLM call, beside clients that keep nothing.
     at_least("classify.per_s", "stepwell.classify:per_s", goal=6_000),
     at_least("classify.vs_openai", "stepwell.classify:per_s", "openai.classify:per_s", 15),

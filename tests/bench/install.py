@@ -109,10 +109,10 @@ def tool(name: str, package: str) -> str:
 
 
 @functools.cache
-def epoll_server() -> str:
-    """The HTTP server that every HTTP arm calls, compiled when its source changed: one file, no library."""
-    source = HERE.parent / "cpp" / "bench" / "epoll_server.cpp"
-    program = CACHE / "epoll_server"
+def our_server(name: str) -> str:
+    """A server that arms call, compiled when its source changed: one file, no library."""
+    source = HERE.parent / "cpp" / "bench" / f"{name}.cpp"
+    program = CACHE / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         CACHE.mkdir(parents=True, exist_ok=True)
         shell(tool("c++", "g++"), "-std=c++20", "-O2", "-o", program, source)

@@ -46,12 +46,18 @@ struct Admission {
 };
 
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
-// the names, or with this data; without such an end it was cut off.
+// the names, or with this data; without such an end it was cut off. A rule that names no end takes a whole body for it.
+// Events "ping" and comments say nothing.
 struct StreamRule {
   std::vector<std::string> text_pointers;  // the first that an event's data holds a string at is its piece of text
   std::vector<std::string> end_events;
   std::string end_data;
   std::vector<std::string> error_pointers;  // data that holds one of these is an error, whatever the status was
+  std::vector<std::string> text_events;     // only events of these names or "/type" hold text; empty: any
+  int64_t idle_ms_max = 120'000;       // without an event; a peer that only keeps the connection alive says nothing
+  int64_t event_bytes_max = 4 << 20;   // of one event
+  int64_t text_bytes_max = 8 << 20;    // of all pieces; and of all other events
+  int64_t body_bytes_max = 256 << 20;  // of the body as it is sent, which is not kept
 };
 
 struct CallSpec {

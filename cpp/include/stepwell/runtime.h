@@ -17,6 +17,7 @@
 #include "stepwell/egress.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/item.h"
 #include "stepwell/limits.h"
 #include "stepwell/retention.h"
 #include "stepwell/status.h"
@@ -25,11 +26,6 @@
 #include "stepwell/types.h"
 
 namespace stepwell {
-
-// Where items go: 0 is taken from with poll by one thread that waits; the others wake an event loop of the host. A
-// ticket names its channel in its upper 8 bits.
-using ChannelId = uint8_t;
-constexpr ChannelId channel_of(uint64_t ticket) { return static_cast<ChannelId>(ticket >> 56U); }
 
 struct RuntimeOptions {
   std::string path;  // a SQLite file; empty: memory, nothing survives
@@ -48,45 +44,6 @@ struct RuntimeOptions {
 struct StartRequest {
   NewRun run;
   uint64_t ticket = 0;  // not 0: a kRunFinished item with this ticket follows when the run ends
-};
-
-struct StartAnswer {
-  Status status;
-  RunId run = 0;
-  bool attached = false;  // the key was known; below is that run as it stands
-  RunStatus run_status = RunStatus::kQueued;
-  Payload result;
-};
-
-enum class ItemKind : uint8_t {
-  kActivate = 0,     // drive this run: workflow, payload (input), history
-  kStepAnswer = 1,   // run, step, ok, payload, attempt: recorded; hand it to whoever awaits it
-  kAttempt = 2,      // run, step, attempt: try the step again now
-  kStop = 3,         // run: drop the activation, its result is no longer wanted
-  kRunFinished = 4,  // ticket, run, run_status, payload; ok: it ended now, not before it was asked for
-  kStarted = 5,      // ticket of start_async: answers
-  kHttp = 6,         // ticket of send: outcome
-  kPause = 7,        // run; ok: begin no further step, report kPark once all is answered; not ok: go on after all
-  kCallHeld = 8,     // run, step, due_at (-1: none), payload (topic): the call was not sent; wait for either in the
-                     // store, then report kCall anew
-};
-
-struct Item {
-  ItemKind kind = ItemKind::kActivate;
-  ChannelId channel = 0;
-  bool ok = true;
-  RunStatus run_status = RunStatus::kRunning;
-  int32_t attempt = 1;
-  RunId run = 0;
-  uint64_t ticket = 0;
-  LeaseToken token = 0;  // kActivate: the claim it belongs to
-  std::string text;      // workflow, or step
-  std::string budgets;   // kActivate: see NewRun
-  WallMs due_at = -1;
-  Payload payload;
-  std::vector<Event> history;
-  std::unique_ptr<std::vector<StartAnswer>> answers;
-  std::unique_ptr<HttpOutcome> outcome;
 };
 
 enum class ReportKind : uint8_t {
@@ -160,6 +117,9 @@ class Runtime {
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
   // The same without waiting: a kRunFinished item with `ticket` follows (kNotFound in its payload: no such run).
   virtual Status watch(RunId run, uint64_t ticket) = 0;
+  // Reads on in a stream: a kStreamText item with the ask's ticket follows, once there is something or its patience
+  // ends.
+  virtual Status read_stream(StreamAsk ask) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
   // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_scan.h"
+
 namespace stepwell::detail {
 
 using nlohmann::json;
@@ -22,27 +24,12 @@ const json* find_at(const json& document, const std::string& pointer) {
   }
 }
 
-// The parts of a JSON pointer (RFC 6901), unescaped.
-std::vector<std::string> tokens_of(const std::string& pointer) {
-  std::vector<std::string> tokens;
-  for (size_t begin = 1; begin <= pointer.size();) {
-    const size_t end = std::min(pointer.find('/', begin), pointer.size());
-    std::string& token = tokens.emplace_back();
-    for (size_t i = begin; i < end; ++i) {
-      const bool is_escape = pointer[i] == '~' && i + 1 < end;
-      token.push_back(!is_escape ? pointer[i] : pointer[++i] == '1' ? '/' : '~');
-    }
-    begin = end + 1;
-  }
-  return tokens;
-}
-
 // Looks for pointers while the text is read: every answer passes here, and building its tree would cost the most.
 class PointerFinder : public json::json_sax_t {
  public:
   // What stands at one pointer; of several members with one name the last counts.
   struct Place {
-    explicit Place(const std::string& pointer) : tokens(tokens_of(pointer)) {}
+    explicit Place(const std::string& pointer) : tokens(json_pointer_parts(pointer)) {}
     std::vector<std::string> tokens;
     size_t open_count = 0;  // of the containers that are open, so many lie on the way
     bool is_key_wanted = false;

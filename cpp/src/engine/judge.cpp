@@ -181,4 +181,42 @@ Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
   return verdict;
 }
 
+Verdict judge_stream(const CallSpec& call, StreamReader& stream, HttpOutcome outcome, bool is_silent, WallMs wall_ms) {
+  const bool is_stream = outcome.status.is_ok() && is_event_stream(outcome.response);
+  if (is_stream) stream.finish_body();
+  const std::string place = place_of(call.request);
+  Verdict verdict;
+  if (stream.state() == StreamState::kEnded) {
+    verdict.ok = true;
+  } else if (stream.state() == StreamState::kFailed) {
+    const StreamFailure& why = stream.failure();
+    const bool may_pass = is_retryable_kind(why.kind);
+    verdict = failure(call, why.code, place + ": " + why.message, 200,
+                      call.repeatable && why.code != code::kHttpTooLarge && may_pass);
+    verdict.blame =
+        why.code == code::kStreamCut || (why.code == code::kStreamError && may_pass) ? Blame::kPeer : Blame::kOurs;
+  } else if (is_silent) {
+    verdict = failure(call, code::kHttpTimeout,
+                      place + ": the stream brought no event for " + std::to_string(call.stream->idle_ms_max) + " ms",
+                      0, call.repeatable);
+    verdict.blame = Blame::kPeer;
+  } else if (!outcome.status.is_ok() || outcome.response.status < 200 || outcome.response.status > 299) {
+    return judge(call, std::move(outcome), wall_ms);
+  } else {
+    const std::string* type = header(outcome.response.headers, "content-type");
+    verdict = failure(call, code::kHttpBody,
+                      place + " expected text/event-stream with status 200, saw " +
+                          (type == nullptr ? "no media type" : type->substr(0, 100)) + " with " +
+                          std::to_string(outcome.response.status) + ": " + peer_message(outcome.response),
+                      outcome.response.status, call.repeatable);
+    verdict.blame = Blame::kOurs;
+  }
+  verdict.maybe_done = !verdict.ok;
+  verdict.usage = count_in_stream(stream.kept_events(), call.admission.usage);
+  if (is_stream && !call.admission.bucket.empty()) {
+    verdict.limits = read_rate_headers(outcome.response.headers, wall_ms);
+  }
+  return verdict;
+}
+
 }  // namespace stepwell::detail

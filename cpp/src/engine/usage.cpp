@@ -33,4 +33,24 @@ JsonCheck check_and_count(std::string_view body, const std::string& required_poi
   return check;
 }
 
+Usage count_in_stream(const std::vector<std::string>& events, const UsageRule& rule) {
+  Usage total;
+  if (rule.input.empty() && rule.output.empty()) return total;
+  for (const char* prefix : {"", "/message", "/response"}) {
+    UsageRule moved = rule;
+    for (std::string& pointer : moved.input) pointer.insert(0, prefix);
+    for (std::string& pointer : moved.output) pointer.insert(0, prefix);
+    if (!moved.cached.empty()) moved.cached.insert(0, prefix);
+    for (const std::string& event : events) {
+      if (event.find("\"usage") == std::string::npos) continue;  // all of them call it so, or begin so
+      Usage found;
+      (void)check_and_count(event, "", moved, found);
+      if (found.input >= 0) total.input = found.input;
+      if (found.output >= 0) total.output = found.output;
+      if (found.cached > 0) total.cached = found.cached;
+    }
+  }
+  return total;
+}
+
 }  // namespace stepwell::detail

@@ -32,6 +32,16 @@ bool is_idempotent(std::string_view method) {
          method == "TRACE";
 }
 
+bool is_streamed(CurlCall& call) {
+  if (call.body_way == BodyWay::kUnknown) {
+    long status = 0;
+    curl_easy_getinfo(call.easy, CURLINFO_RESPONSE_CODE, &status);
+    call.response.status = static_cast<int32_t>(status);
+    call.body_way = call.body && is_event_stream(call.response) ? BodyWay::kStreamed : BodyWay::kKept;
+  }
+  return call.body_way == BodyWay::kStreamed;
+}
+
 // Whether what has been unpacked so far is within the limits. What was received may be counted one read late.
 bool is_body_bearable(CurlCall& call) {
   if (call.body_bytes > call.request.body_bytes_max) {
@@ -46,6 +56,10 @@ bool is_body_bearable(CurlCall& call) {
 
 size_t take_body(char* bytes, size_t, size_t count, void* user) {
   auto& call = *static_cast<CurlCall*>(user);
+  if (is_streamed(call)) {
+    call.is_unwanted = !call.body({bytes, count});
+    return call.is_unwanted ? 0 : count;
+  }
   call.body_bytes += static_cast<int64_t>(count);
   if (!is_body_bearable(call)) return 0;
   call.response.body.append(bytes, count);
@@ -245,6 +259,7 @@ Status status_of(const CurlCall& call, CURLcode result, const std::string& place
   const std::string at = place + ": ";
   // curl's own texts name hosts, ports and certificates, never headers or bodies.
   const std::string why = call.error_text[0] != '\0' ? call.error_text.data() : curl_easy_strerror(result);
+  if (call.is_unwanted) return {StatusKind::kCancelled, code::kHttpBroken, at + "the rest of the stream is not wanted"};
   if (call.too_large == TooLarge::kBody) {
     return {StatusKind::kIo, code::kHttpTooLarge,
             at + "the answer's body is larger than " + std::to_string(call.request.body_bytes_max) + " bytes"};

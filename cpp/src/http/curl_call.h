@@ -33,6 +33,9 @@ class CallListener {
   ~CallListener() = default;
 };
 
+// Where the body of an answer goes: known when its first bytes arrive.
+enum class BodyWay : uint8_t { kUnknown, kKept, kStreamed };
+
 enum class TooLarge : uint8_t { kNo, kHeaders, kBody, kUnpacked };
 
 struct CurlCall {
@@ -41,6 +44,7 @@ struct CurlCall {
   uint32_t generation = 0;
   HttpRequest request;
   HttpDone done;
+  HttpBody body;  // for an event stream, if the caller takes one
   HttpResponse response;
   std::shared_ptr<const ParsedUrl> url;
   CurlHost* host = nullptr;
@@ -59,6 +63,8 @@ struct CurlCall {
   std::shared_ptr<const AddressPin> pin;  // what this handle was told, if anything
   bool may_be_sent = false;
   bool is_resend_refused = false;
+  bool is_unwanted = false;  // the rest of the stream
+  BodyWay body_way = BodyWay::kUnknown;
   bool has_two_lengths = false;
   TooLarge too_large = TooLarge::kNo;
   Status refused;  // by the egress guard, when curl was about to connect

@@ -45,7 +45,8 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
 
   ~CurlTransport() override;
 
-  CallId send(HttpRequest request, HttpDone done) override;
+  CallId send(HttpRequest request, HttpDone done) override { return stream(std::move(request), {}, std::move(done)); }
+  CallId stream(HttpRequest request, HttpBody body, HttpDone done) override;
   void cancel(CallId call) override;
 
  private:
@@ -104,11 +105,12 @@ CurlTransport::~CurlTransport() {
   for (CURL* easy : idle_easies_) curl_easy_cleanup(easy);
 }
 
-CallId CurlTransport::send(HttpRequest request, HttpDone done) {
+CallId CurlTransport::stream(HttpRequest request, HttpBody body, HttpDone done) {
   CurlCall& call = new_call();
   const CallId id = call.id;
   call.request = std::move(request);
   call.done = std::move(done);
+  call.body = std::move(body);
   call.sent_at_ns = steady_ns();
   call.request.body_bytes_max = std::min(call.request.body_bytes_max, guard_.policy().body_bytes_max);
   call.request.header_bytes_max = std::min(call.request.header_bytes_max, guard_.policy().header_bytes_max);
@@ -302,6 +304,7 @@ void CurlTransport::finish(CurlCall& call, Status status) {
   if (finished.outcome.status.is_ok()) finished.outcome.response = std::move(call.response);
   call.response = {};
   call.request = {};
+  call.body = {};
   call.url.reset();
   call.pin.reset();
   call.host = nullptr;
@@ -313,6 +316,8 @@ void CurlTransport::finish(CurlCall& call, Status status) {
   call.refused = Status::ok();
   call.may_be_sent = false;
   call.is_resend_refused = false;
+  call.is_unwanted = false;
+  call.body_way = BodyWay::kUnknown;
   call.too_large = TooLarge::kNo;
   call.id = 0;
   free_slots_.push_back(call.slot);

@@ -42,6 +42,7 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       sink_(std::move(sink)),
       options_(options),
       self_(std::make_shared<Dispatcher*>(this)),
+      streams_(loop, store, *this),
       random_state_(options.seed),
       admission_(loop, options.seed,
                  [this](const CallRef& call, Ruling ruling) { on_ruling(call, std::move(ruling)); }) {
@@ -244,7 +245,8 @@ void Dispatcher::on_report(Report& report) {
       input.spending = report.call->spending;
       auto call = std::make_shared<RunningCall>();
       call->spec = std::move(report.call);
-      if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
+      if (!active.calls.emplace(input.step, call).second) return;  // under way already
+      call->stream = open_stream(report.run, active, input.step, *call->spec);
       break;
     }
     case ReportKind::kRunCompensated:
@@ -346,6 +348,10 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
   STEPWELL_CHECK(continuations.size() == answers.size(), "the store must answer each transition");
   for (size_t i = 0; i < answers.size(); ++i) {
     Continuation& continuation = continuations[i];
+    if (continuation.stream) {
+      streams_.commit_done(*continuation.stream, answers[i].status.is_ok(), continuation.stream_generation,
+                           continuation.stream_end);
+    }
     if (continuation.start) {
       on_started(continuation, answers[i]);
     } else if (continuation.done) {
@@ -409,6 +415,7 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
     case CommandKind::kAnswerStep:
       ++counters_.steps_recorded;
       active.calls.erase(command.step);
+      streams_.recorded(run, command.step, command.ok, command.payload);
       answer(active, item_of(ItemKind::kStepAnswer, run, command));
       return;
     case CommandKind::kAskAttempt:
@@ -473,6 +480,7 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
 
 // Tells everybody who waits for `run` how it ended.
 void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded) {
+  streams_.run_ended(run);
   const auto found = waiters_.find(run);
   if (found == waiters_.end()) return;
   std::vector<Waiter> waiters = std::move(found->second);
@@ -528,6 +536,7 @@ void Dispatcher::drop(RunId run) {
   // Moved out first: cancelling a call must not find the run again.
   const std::unique_ptr<Active> active = std::move(found->second);
   active_.erase(found);
+  streams_.let_go(run);
   for (const TimerId timer : active->timers) loop_.cancel(timer);
   for (auto& [step, call] : active->calls) {
     admission_.withdraw(call->place);

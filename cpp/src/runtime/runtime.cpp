@@ -229,6 +229,10 @@ class RuntimeDoor final : public Runtime {
     });
   }
 
+  Status read_stream(StreamAsk ask) override {
+    return admit(1, [this, ask = std::move(ask)]() mutable { dispatcher_->read_stream(std::move(ask)); });
+  }
+
   Result<std::vector<RunHistory>> find(FindRequest request) override {
     return ask<std::vector<RunHistory>>(
         [this, request = std::move(request)](auto send) mutable { store_->find(std::move(request), std::move(send)); });

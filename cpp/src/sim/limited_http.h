@@ -26,6 +26,9 @@ class LimitedHttp final : public HttpTransport {
   LimitedHttp(SimClock& clock, Loop& loop, PeerSettings settings);
 
   CallId send(HttpRequest request, HttpDone done) override;
+  CallId stream(HttpRequest request, HttpBody, HttpDone done) override {
+    return send(std::move(request), std::move(done));  // it has no streams
+  }
   void cancel(CallId call) override;
 
   PeerSettings settings;

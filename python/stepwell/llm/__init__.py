@@ -21,11 +21,13 @@ from stepwell.llm._policies import Asked, Cascade, Endpoint, Fallback, Policy, V
 from stepwell.llm._prompt import Prompt, untrusted
 from stepwell.llm._raw import raw, raw_blocking
 from stepwell.llm._redact import Redact
+from stepwell.llm._stream import BlockingStream, Stream, sse_lines, stream, stream_blocking
 from stepwell.llm._tools import Tool, ToolCall
 from stepwell.llm._usage import Usage
 
 __all__ = [
     "Asked",
+    "BlockingStream",
     "Cache",
     "Cascade",
     "Chat",
@@ -43,6 +45,7 @@ __all__ = [
     "Prompt",
     "Range",
     "Redact",
+    "Stream",
     "Tool",
     "ToolCall",
     "Usage",
@@ -60,5 +63,8 @@ __all__ = [
     "raw",
     "raw_blocking",
     "resolve_model",
+    "sse_lines",
+    "stream",
+    "stream_blocking",
     "untrusted",
 ]
