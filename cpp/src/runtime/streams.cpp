@@ -161,10 +161,10 @@ void Streams::tell(LiveStream& stream) {
 void Streams::end_soon(LiveStream& stream) {
   if (stream.watch != 0) loop_.cancel(stream.watch);
   stream.watch = loop_.after(kEndMs, [weak = std::weak_ptr<LiveStream>(shared(stream))] {
-    const auto stream = weak.lock();
-    if (!stream) return;
-    stream->watch = 0;
-    if (stream->give_up) stream->give_up();
+    const auto held = weak.lock();
+    if (!held) return;
+    held->watch = 0;
+    if (held->give_up) held->give_up();
   });
 }
 
@@ -172,17 +172,17 @@ void Streams::end_soon(LiveStream& stream) {
 void Streams::watch_silence(LiveStream& stream, int64_t delay_ms) {
   if (stream.watch != 0) loop_.cancel(stream.watch);
   stream.watch = loop_.after(delay_ms, [this, self = self_, weak = std::weak_ptr<LiveStream>(shared(stream))] {
-    const auto stream = weak.lock();
-    if (*self == nullptr || !stream) return;
-    stream->watch = 0;
-    if (!stream->reader || !stream->give_up) return;
-    const int64_t left = stream->heard_at_ms + stream->rule.idle_ms_max - loop_.now_ms();
-    if (left > 0 || stream->is_stirred) {
-      watch_silence(*stream, std::max<int64_t>(left, 1));
+    const auto held = weak.lock();
+    if (*self == nullptr || !held) return;
+    held->watch = 0;
+    if (!held->reader || !held->give_up) return;
+    const int64_t left = held->heard_at_ms + held->rule.idle_ms_max - loop_.now_ms();
+    if (left > 0 || held->is_stirred) {
+      watch_silence(*held, std::max<int64_t>(left, 1));
       return;
     }
-    stream->is_silent = true;
-    stream->give_up();
+    held->is_silent = true;
+    held->give_up();
   });
 }
 
