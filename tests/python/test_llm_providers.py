@@ -389,8 +389,8 @@ def test_embedding_bodies_fit_openais_specification() -> None:
     assert problems(document, schema, {**body, "unknown": 1})
 
 
-def test_an_answer_of_the_wrong_kind_is_retried_by_the_core() -> None:
+def test_an_overloaded_provider_is_asked_again_by_the_core() -> None:
     for form in FORMS:
-        with Provider(form, {"error": {"message": "overloaded"}}, Answer(503), "good") as server:
+        with Provider(form, Answer(529, {"error": {"message": "overloaded"}}), Answer(503), "good") as server:
             answer = sw.llm.chat_blocking("hi", **server.settings)
         assert (answer.text, answer.attempts) == ("good", 3)
