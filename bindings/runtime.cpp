@@ -268,7 +268,7 @@ void register_admission(py::class_<Runtime>& runtime) {
             const CallLimits limits{rates_of(all), rates_of(tenant), burst_ms};
             raise_unless_ok(without_gil([&] { return runtime.set_call_limits(name, limits); }));
           },
-          py::arg("name"), py::arg("all"), py::arg("tenant"), py::arg("burst_ms"), py::pos_only())
+          py::arg("name"), py::arg("of_all"), py::arg("of_tenant"), py::arg("burst_ms"), py::pos_only())
       .def(
           "set_breaker",
           [](Runtime& runtime, const std::string& name, const std::vector<int64_t>& given) {

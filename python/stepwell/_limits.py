@@ -201,9 +201,14 @@ class LimitVerbs:
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     name, of_all, of_tenant, learned, requests, tokens, window, *counts, paused_until = row
     tenant = _limit(of_tenant, None)
-    room = (None if each < 0 else each for each in (requests, tokens, window))
     limit = _limit(of_all, None if tenant == Limit() else tenant)
-    return Bucket(name, limit, _limit(learned, None), *room, *counts, _seconds(paused_until))
+    in_flight, waiting, tenants, sent, held, throttled, used = counts
+    room = (None if requests < 0 else requests, None if tokens < 0 else tokens)
+    bounds = (*room, None if window < 0 else window)
+    now = (in_flight, waiting, tenants)
+    return Bucket(
+        name, limit, _limit(learned, None), *bounds, *now, sent, held, throttled, used, _seconds(paused_until)
+    )
 
 
 def _limit(rates: _Rates, per_tenant: Limit | None) -> Limit:

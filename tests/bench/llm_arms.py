@@ -50,6 +50,7 @@ REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE = 500, 90_000
 # seconds in the peers' back-off are divided by it too; those in ours are not.
 CLOCK_RATE, LATENCY = 20, "50ms"
 LIMITED_CONCURRENCY = 64
+BURST_MS = 1_000  # what the provider lets pass at once, as much as is due in it: a second of its minute
 
 
 def limited(bench: Bench, count: int, run: Callable[[str, int], Measures]) -> Measures:
@@ -61,6 +62,7 @@ def limited(bench: Bench, count: int, run: Callable[[str, int], Measures]) -> Me
         latency=LATENCY,
         requests_per_minute=REQUESTS_PER_MINUTE,
         tokens_per_minute=TOKENS_PER_MINUTE,
+        burst=f"{BURST_MS}ms",
         clock_rate=CLOCK_RATE,
     ) as server:
         measures = run(server.origin, total)
@@ -79,7 +81,7 @@ def limited(bench: Bench, count: int, run: Callable[[str, int], Measures]) -> Me
 @arm("stepwell.limited")
 def limited_ours(bench: Bench) -> Measures:
     """Every ticket a durable run, the engine told of the limits."""
-    limits = (REQUESTS_PER_MINUTE * CLOCK_RATE, TOKENS_PER_MINUTE * CLOCK_RATE)
+    limits = (REQUESTS_PER_MINUTE * CLOCK_RATE, TOKENS_PER_MINUTE * CLOCK_RATE, f"{BURST_MS // CLOCK_RATE}ms")
     with bench.scratch() as folder:
         return limited(
             bench,

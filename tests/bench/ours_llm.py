@@ -1,7 +1,8 @@
 """What is measured of Stepwell's LLM calls: one kind of work a process; the last line is JSON.
 
 ours_llm.py classify FOLDER URL COUNT CONCURRENCY      every ticket a durable run
-ours_llm.py limited FOLDER URL COUNT CONCURRENCY       the same, against a server that refuses what is too much
+ours_llm.py limited FOLDER URL COUNT CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE BURST
+                                                       the same, against a server that refuses what is too much
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tickets import LABELS, tickets, uneven_tickets
 
 import stepwell as sw
 
-MODEL = "openai-compatible:bench"
+MODEL = "bench"
 Measures = dict[str, float]
 
 
@@ -45,11 +46,12 @@ def classify(folder: str, url: str, count: str, concurrency: str) -> Measures:
     return {"per_s": total / took, "cpu_us": used / total * 1e6}
 
 
-def limited(folder: str, url: str, count: str, concurrency: str, requests: str, tokens: str) -> Measures:
+def limited(folder: str, url: str, count: str, concurrency: str, requests: str, tokens: str, burst: str) -> Measures:
     flow, failed = labelled(url), 0
     with sw.Engine(Path(folder) / "limited.db") as engine:
-        if hasattr(engine, "limit"):
-            engine.limit(MODEL, requests_per_minute=float(requests), tokens_per_minute=float(tokens))
+        engine.limit(
+            f"openai-compatible:{MODEL}", requests_per_minute=int(requests), tokens_per_minute=int(tokens), burst=burst
+        )
         for item in engine.map(flow, uneven_tickets(int(count)), concurrency=int(concurrency)):
             failed += item.error is not None
     return {"failed": failed}

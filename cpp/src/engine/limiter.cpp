@@ -14,6 +14,8 @@ constexpr int64_t kLevelMax = int64_t{4'000'000'000'000'000'000};
 constexpr int64_t kWindowMax = 1 << 20;
 // A bucket whose limits nobody knows begins with so many calls in flight. The first answer usually tells the limits.
 constexpr int64_t kWindowAtStart = 32;
+// The window is cut when a tenth of a round, or more, was answered 429.
+constexpr int64_t kRoundShare = 10;
 constexpr int64_t kPauseMsMax = 3'600'000;
 constexpr int64_t kBackoffMs = 1'000;
 constexpr int64_t kBackoffMsMax = 60'000;
@@ -180,6 +182,7 @@ void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_s
   if (end.used >= 0) peer_tokens_.take(end.used - end.tokens, now_ms);
   tokens_in_flight_ -= end.tokens;
   learn(end.peer, now_ms);
+  if (++round_answers_ > window_) round_answers_ = round_throttled_ = 0;
   if (end.is_throttled) {
     throttle(end, now_ms, random_state);
   } else if (end.is_ok) {
@@ -225,10 +228,13 @@ void BucketLimiter::throttle(const CallEnd& end, int64_t now_ms, uint64_t& rando
   pause += random_up_to(random_state, pause / 10 + 50);
   paused_until_ms_ = std::max(paused_until_ms_, now_ms + pause);
   if (!is_news) return;
-  cut_at_ms_ = now_ms;
   is_starting_ = false;
-  grown_ = 0;
-  window_ = std::max<int64_t>(std::min(window_, own_.in_flight_ + 1) / 2, 1);
+  ++round_throttled_;
+  const int64_t in_use = std::min(window_, own_.in_flight_ + round_throttled_);
+  if (round_throttled_ * kRoundShare < in_use) return;  // one that is refused among many is no sign of too many
+  cut_at_ms_ = now_ms;
+  grown_ = round_answers_ = round_throttled_ = 0;
+  window_ = std::max<int64_t>(in_use / 2, 1);
 }
 
 void BucketLimiter::grow() {

@@ -116,6 +116,8 @@ class BucketLimiter {
   bool is_starting_ = true;  // the window doubles each round until the peer says stop
   int64_t grown_ = 0;        // successes since the window last grew
   int64_t cut_at_ms_ = -1;
+  int64_t round_answers_ = 0;  // as many as the window is wide make a round
+  int64_t round_throttled_ = 0;
 };
 
 }  // namespace stepwell::detail

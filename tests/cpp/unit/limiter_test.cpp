@@ -246,6 +246,9 @@ TEST(BucketLimiter, A429PausesUntilRetryAfterAndHalvesTheWindowOnce) {
   driver.end(1, -1, true, 0);
   BucketView view;
   driver.limiter.look(view, driver.now, 0);
+  EXPECT_EQ(view.window, 32) << "one among many is no sign of too many";
+  for (int i = 0; i < 3; ++i) driver.end(1, -1, true, 0);
+  driver.limiter.look(view, driver.now, 0);
   EXPECT_EQ(view.window, 16) << "a later round halves again";
 }
 
@@ -253,8 +256,8 @@ TEST(BucketLimiter, TheWindowGrowsByOneARound) {
   Driver driver(limits_of(0, 0, 64));
   driver.send_all(1);
   driver.now += 10;
-  driver.end(1, -1, true, 0, {}, 0);
-  for (int i = 0; i < 63; ++i) driver.end(1, -1);
+  for (int i = 0; i < 7; ++i) driver.end(1, -1, true, 0, {}, 0);
+  for (int i = 0; i < 57; ++i) driver.end(1, -1);
   driver.now += 1'000;
   BucketView view;
   driver.limiter.look(view, driver.now, 0);
