@@ -45,16 +45,16 @@ async def make_call(
     step = activation.identify(name)
     answer, _ = activation.recorded(step)
     if answer is None and (
-        instead := _instead(activation, step, None if cache is None else await cache.afind(request))
+        instead := instead_of(activation, step, None if cache is None else await cache.afind(request))
     ):
         answer = await activation.expect(step, instead)
-    wait_name = _wait_name(activation, step) if answer is None else ""
+    waits = wait_name(activation, step) if answer is None else ""
     while answer is None or not answer[0]:
-        ready = _ready(activation, step, request)
-        answer = await activation.expect(step, (CALL, activation.run, activation.token, step, *ready))
+        report = (CALL, activation.run, activation.token, step, *ready(activation, step, request))
+        answer = await activation.expect(step, report)
         if not answer[0]:
-            _ask_for_more(activation, step, request, answer[2])
-            await activation.wait(wait_name, answer[2].decode(), answer[3])
+            ask_for_more(activation, step, request, answer[2])
+            await activation.wait(waits, answer[2].decode(), answer[3])
     if not answer[1]:
         raise step_failed(activation.run, step, answer[2], answer[3])
     return answer[2], answer[3]
@@ -66,21 +66,21 @@ def make_call_blocking(
     """Make the same call from a plain def workflow."""
     step = activation.identify(name)
     answer, _ = activation.recorded(step)
-    if answer is None and (instead := _instead(activation, step, None if cache is None else cache.find(request))):
+    if answer is None and (instead := instead_of(activation, step, None if cache is None else cache.find(request))):
         answer = activation.expect_blocking(instead)
-    wait_name = _wait_name(activation, step) if answer is None else ""
+    waits = wait_name(activation, step) if answer is None else ""
     while answer is None or not answer[0]:
-        ready = _ready(activation, step, request)
-        answer = activation.expect_blocking((CALL, activation.run, activation.token, step, *ready))
+        report = (CALL, activation.run, activation.token, step, *ready(activation, step, request))
+        answer = activation.expect_blocking(report)
         if not answer[0]:
-            _ask_for_more(activation, step, request, answer[2])
-            activation.wait_blocking(wait_name, answer[2].decode(), answer[3])
+            ask_for_more(activation, step, request, answer[2])
+            activation.wait_blocking(waits, answer[2].decode(), answer[3])
     if not answer[1]:
         raise step_failed(activation.run, step, answer[2], answer[3])
     return answer[2], answer[3]
 
 
-def _instead(activation: Activation, step: str, hit: bytes | None) -> tuple[Any, ...] | None:
+def instead_of(activation: Activation, step: str, hit: bytes | None) -> tuple[Any, ...] | None:
     """Return the report that takes a call's place: a cached answer, or the refusal of a call too many. None: make it."""
     head = (activation.run, activation.token, step)
     if hit is not None:
@@ -115,7 +115,7 @@ def _recorded_calls(activation: Activation) -> set[str]:
     return found
 
 
-def _wait_name(activation: Activation, step: str) -> str:
+def wait_name(activation: Activation, step: str) -> str:
     """Return the name of the call's waits; those that an earlier activation recorded are over, and not asked for again."""
     name = HELD + step.removeprefix(current_scope.get())
     while activation.has_recorded_next(name):
@@ -123,7 +123,7 @@ def _wait_name(activation: Activation, step: str) -> str:
     return name
 
 
-def _ready(activation: Activation, step: str, request: tuple[Any, ...]) -> tuple[Any, ...]:
+def ready(activation: Activation, step: str, request: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the request as it is sent: with the step's idempotency key, and with what it may cost."""
     http = request[0]
     if http[0] == "POST" and not any(name.lower() == "idempotency-key" for name, _ in http[2]):
@@ -137,7 +137,7 @@ def _ready(activation: Activation, step: str, request: tuple[Any, ...]) -> tuple
     return costing.apply(activation, request)  # type: ignore[no-any-return]
 
 
-def _ask_for_more(activation: Activation, step: str, request: tuple[Any, ...], topic: bytes) -> None:
+def ask_for_more(activation: Activation, step: str, request: tuple[Any, ...], topic: bytes) -> None:
     """Open the approval of the budget that had no room, if it has one."""
     if not topic.startswith(b"budget:"):
         return

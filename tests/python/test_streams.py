@@ -131,7 +131,7 @@ def test_several_streams_of_a_run_are_told_apart_by_their_step(engine: sw.Engine
     with StreamServer(answer) as server:
         run = engine.start(two, server.url)
         texts = ["answer to one", "answer to two", "answer to three"]
-        steps = ["llm.stream", "second", "llm.stream#2"]
+        steps = ["llm.stream", "llm.second", "llm.stream#2"]
         assert ["".join(engine.stream_blocking(run, step=step)) for step in steps] == texts
         assert run.result(timeout=PATIENCE_S) == texts
 

@@ -36,15 +36,18 @@ JsonCheck check_and_count(std::string_view body, const std::string& required_poi
 Usage count_in_stream(const std::vector<std::string>& events, const UsageRule& rule) {
   Usage total;
   if (rule.input.empty() && rule.output.empty()) return total;
-  for (const char* prefix : {"", "/message", "/response"}) {
-    UsageRule moved = rule;
-    for (std::string& pointer : moved.input) pointer.insert(0, prefix);
-    for (std::string& pointer : moved.output) pointer.insert(0, prefix);
-    if (!moved.cached.empty()) moved.cached.insert(0, prefix);
-    for (const std::string& event : events) {
-      if (event.find("\"usage") == std::string::npos) continue;  // all of them call it so, or begin so
+  std::vector<UsageRule> rules(3, rule);
+  for (size_t i = 1; i < rules.size(); ++i) {
+    const char* prefix = i == 1 ? "/message" : "/response";
+    for (std::string& pointer : rules[i].input) pointer.insert(0, prefix);
+    for (std::string& pointer : rules[i].output) pointer.insert(0, prefix);
+    if (!rules[i].cached.empty()) rules[i].cached.insert(0, prefix);
+  }
+  for (const std::string& event : events) {
+    if (event.find("\"usage") == std::string::npos) continue;  // all of them call it so, or begin so
+    for (const UsageRule& each : rules) {
       Usage found;
-      (void)check_and_count(event, "", moved, found);
+      (void)check_and_count(event, "", each, found);
       if (found.input >= 0) total.input = found.input;
       if (found.output >= 0) total.output = found.output;
       if (found.cached > 0) total.cached = found.cached;

@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
-from stepwell._calls import CALL, CALL_HELD, HELD, held, step_failed
+from stepwell._calls import CALL, CALL_HELD, ask_for_more, held, instead_of, ready, step_failed, wait_name
 from stepwell._errors import InputError, WorkflowError
-from stepwell._streams import STEP, Follow, Inbox, Piece, recorded_stream
+from stepwell._streams import Follow, Inbox, Piece, recorded_stream
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell._workflow import current_activation
 from stepwell.llm._chat import Chat, Question, question
@@ -176,26 +176,33 @@ def _chat(answer: _Answer) -> Chat:
 # -- inside a run -------------------------------------------------------------------------------------------------------
 
 
+def _collector(came: list[tuple[Any, ...]], stirred: asyncio.Event) -> Callable[[tuple[Any, ...]], None]:
+    def on_item(item: tuple[Any, ...]) -> None:
+        came.append(item)
+        stirred.set()
+
+    return on_item
+
+
 def _setter(event: asyncio.Event) -> Callable[[object], None]:
     return lambda _: event.set()
 
 
 async def _in_run(
-    activation: Activation, name: str, step: str, request: tuple[Any, ...]
+    activation: Activation, step: str, request: tuple[Any, ...]
 ) -> AsyncGenerator[Piece | tuple[bytes, int], None]:
     follow = Follow()
     answer, _ = activation.recorded(step)
+    if answer is None and (instead := instead_of(activation, step, None)):
+        answer = await activation.expect(step, instead)
+    waits = wait_name(activation, step) if answer is None else ""
     while answer is None or not answer[0]:
         came: list[tuple[Any, ...]] = []
         stirred = asyncio.Event()
-
-        def on_item(item: tuple[Any, ...], came: list[Any] = came, stirred: asyncio.Event = stirred) -> None:
-            came.append(item)
-            stirred.set()
-
-        activation.streams[step] = on_item
+        activation.streams[step] = _collector(came, stirred)
         try:
-            future = activation.expect(step, (CALL, activation.run, activation.token, step, *request))
+            report = (CALL, activation.run, activation.token, step, *ready(activation, step, request))
+            future = activation.expect(step, report)
             future.add_done_callback(_setter(stirred))
             while not future.done() or came:
                 items, came[:] = came[:], []
@@ -209,7 +216,8 @@ async def _in_run(
             activation.streams.pop(step, None)
         answer = future.result()
         if not answer[0]:
-            await activation.wait(HELD + name, answer[2].decode(), answer[3])
+            ask_for_more(activation, step, request, answer[2])
+            await activation.wait(waits, answer[2].decode(), answer[3])
     if not answer[1]:
         raise step_failed(activation.run, step, answer[2], answer[3])
     for piece in follow.finish(answer[2]):
@@ -218,16 +226,20 @@ async def _in_run(
 
 
 def _in_run_blocking(
-    activation: Activation, name: str, step: str, request: tuple[Any, ...]
+    activation: Activation, step: str, request: tuple[Any, ...]
 ) -> Generator[Piece | tuple[bytes, int], None, None]:
     follow = Follow()
     answer, _ = activation.recorded(step)
+    if answer is None and (instead := instead_of(activation, step, None)):
+        answer = activation.expect_blocking(instead)
+    waits = wait_name(activation, step) if answer is None else ""
     while answer is None or not answer[0]:
         activation.check_stopped()
         inbox = Inbox()
         activation.streams[step] = inbox.put
         try:
-            activation.worker.core.complete([(CALL, activation.run, activation.token, step, *request)])
+            report = (CALL, activation.run, activation.token, step, *ready(activation, step, request))
+            activation.worker.core.complete([report])
             while (item := inbox.get())[0] == _STREAM_PIECE:
                 yield from follow.take(*item[3:])
         finally:
@@ -235,7 +247,8 @@ def _in_run_blocking(
         activation.check_stopped()
         answer = held(item) if item[0] == CALL_HELD else (True, item[3], item[4], item[5])
         if not answer[0]:
-            activation.wait_blocking(HELD + name, answer[2].decode(), answer[3])
+            ask_for_more(activation, step, request, answer[2])
+            activation.wait_blocking(waits, answer[2].decode(), answer[3])
     if not answer[1]:
         raise step_failed(activation.run, step, answer[2], answer[3])
     yield from follow.finish(answer[2])
@@ -261,7 +274,7 @@ def stream(  # noqa: PLR0913 - chat's, and two of its own
     timeout: Duration = "10m",
     idle: Duration = "120s",
     tenant: str = "",
-    name: str = STEP,
+    name: str = "stream",
     **options: Any,
 ) -> Stream:
     """Ask a model and read its answer while it grows.
@@ -271,13 +284,13 @@ def stream(  # noqa: PLR0913 - chat's, and two of its own
         chat = await answer.result()
 
     Everything is as for `chat`, but there is no repair round. `timeout` bounds the whole answer, `idle` the silence between
-    two events of it. `name` is the step's, under which readers outside find it: `engine.stream(run, step=name)`. Inside a run
+    two events of it. Its step is "llm." and `name`: `engine.stream(run, step="llm.stream")`. Inside a run
     the answer is recorded with its end; a replay yields it as one piece. A piece that is `restarted` says that the call was
     made again with another answer: throw away what came before (see `Piece`).
     """
     asked = _question(
         messages, model, returns, base_url, api_key, options, retry=retry, timeout=timeout, system=system, tools=tools,
-        tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, tenant=tenant, name=name,
+        tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, tenant=tenant,
     )  # fmt: skip
     request = _request(asked, idle)
     activation = current_activation.get()
@@ -285,7 +298,7 @@ def stream(  # noqa: PLR0913 - chat's, and two of its own
         from stepwell.llm._direct import stream_directly
 
         return Stream(asked, stream_directly(request))
-    return Stream(asked, _in_run(activation, name, activation.identify(name), request))
+    return Stream(asked, _in_run(activation, activation.identify(f"llm.{name}"), request))
 
 
 def stream_blocking(  # noqa: PLR0913 - as stream
@@ -304,13 +317,13 @@ def stream_blocking(  # noqa: PLR0913 - as stream
     timeout: Duration = "10m",
     idle: Duration = "120s",
     tenant: str = "",
-    name: str = STEP,
+    name: str = "stream",
     **options: Any,
 ) -> BlockingStream:
     """Do the same from plain code, in a script, a notebook or a plain def workflow."""
     asked = _question(
         messages, model, returns, base_url, api_key, options, retry=retry, timeout=timeout, system=system, tools=tools,
-        tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, tenant=tenant, name=name,
+        tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, tenant=tenant,
     )  # fmt: skip
     request = _request(asked, idle)
     activation = current_activation.get()
@@ -318,7 +331,7 @@ def stream_blocking(  # noqa: PLR0913 - as stream
         from stepwell.llm._direct import stream_directly_blocking
 
         return BlockingStream(asked, stream_directly_blocking(request))
-    return BlockingStream(asked, _in_run_blocking(activation, name, activation.identify(name), request))
+    return BlockingStream(asked, _in_run_blocking(activation, activation.identify(f"llm.{name}"), request))
 
 
 async def sse_lines(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:

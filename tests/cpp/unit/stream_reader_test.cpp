@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "base/json_scan.h"
+#include "engine/judge.h"
+#include "engine/usage.h"
 
 namespace stepwell::detail {
 namespace {
@@ -171,6 +173,57 @@ TEST(StreamReader, NothingGrowsWithoutEnd) {
   EXPECT_EQ(code::kHttpTooLarge, fails_with(piece("0123456789")));
   EXPECT_EQ(code::kHttpTooLarge, fails_with("data: {\"choices\":[{\"delta\":{\"tool_calls\":[1]}}]}\n\n"));
   EXPECT_EQ(code::kHttpTooLarge, fails_with("data: {\"no end of a line\""));
+}
+
+TEST(StreamUsage, IsReadWhereEachProviderSaysIt) {
+  UsageRule openai{
+      {"/usage/prompt_tokens"}, {"/usage/completion_tokens"}, "/usage/prompt_tokens_details/cached_tokens"};
+  Usage usage = count_in_stream(
+      {R"({"choices":[],"usage":null})",
+       R"({"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}})"},
+      openai);
+  EXPECT_EQ(9, usage.input);
+  EXPECT_EQ(4, usage.output);
+  EXPECT_EQ(2, usage.cached);
+  UsageRule anthropic{{"/usage/input_tokens"}, {"/usage/output_tokens"}, ""};
+  usage = count_in_stream({R"({"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}})",
+                           R"({"type":"message_delta","usage":{"output_tokens":30}})"},
+                          anthropic);
+  EXPECT_EQ(7, usage.input);
+  EXPECT_EQ(30, usage.output) << "the last word counts";
+  usage = count_in_stream({R"({"response":{"usage":{"input_tokens":5,"output_tokens":6}}})"}, anthropic);
+  EXPECT_EQ(5, usage.input);
+  EXPECT_EQ(6, usage.output);
+  EXPECT_EQ(-1, count_in_stream({"{}"}, anthropic).input) << "it does not say";
+}
+
+TEST(StreamVerdict, SaysWhetherThePeerMayHaveDoneTheWork) {
+  CallSpec call;
+  call.repeatable = true;
+  call.stream = openai();
+  call.request.url = "http://peer/";
+  HttpOutcome outcome;
+  outcome.response.status = 200;
+  outcome.response.headers = {{"content-type", "text/event-stream"}};
+  StreamReader cut(*call.stream);
+  cut.take(piece("half"));
+  Verdict verdict = judge_stream(call, cut, std::move(outcome), false, 0);
+  EXPECT_FALSE(verdict.ok);
+  EXPECT_TRUE(verdict.retryable);
+  EXPECT_TRUE(verdict.maybe_done);
+  EXPECT_EQ(Blame::kPeer, verdict.blame);
+  StreamReader refused(*call.stream);
+  refused.take("data: {\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no\"}}\n\n");
+  verdict = judge_stream(call, refused, {}, false, 0);
+  EXPECT_FALSE(verdict.retryable);
+  EXPECT_EQ(Blame::kOurs, verdict.blame);
+  StreamReader whole(*call.stream);
+  whole.take(piece("all") + "data: [DONE]\n\n");
+  HttpOutcome cancelled;
+  cancelled.status = Status(StatusKind::kCancelled, code::kHttpBroken, "ended by us after the end");
+  verdict = judge_stream(call, whole, std::move(cancelled), false, 0);
+  EXPECT_TRUE(verdict.ok);
+  EXPECT_FALSE(verdict.maybe_done);
 }
 
 TEST(JsonScan, FindsAStringOrSaysWhatIsThere) {
