@@ -10,7 +10,7 @@ from flows import until
 import stepwell as sw
 from stepwell._limits import admission_names
 from stepwell.llm import Classifier
-from stepwell.testing import Engine as TestEngine
+from stepwell.testing import Engine as JumpingEngine
 from stepwell.testing.llm_server import LlmServer
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_names_tell_hosts_and_keys_apart_and_hold_no_key() -> None:
 
 
 def test_a_long_wait_is_in_the_store_and_ends(server: LlmServer) -> None:
-    with TestEngine() as engine:
+    with JumpingEngine() as engine:
         engine.limit(MODELS, requests_per_minute=1)
         begun = engine.clock.time()
         runs = engine.start_many(flow_of(server), [f"bill {i}" for i in range(4)])
