@@ -27,10 +27,10 @@ def server() -> Iterator[LlmServer]:
         yield running
 
 
-def flow_of(server: LlmServer, **options: object) -> sw.Workflow[..., object]:
+def flow_of(server: LlmServer, name: str = "limited", **options: object) -> sw.Workflow[..., object]:
     one = Classifier(LABELS, model="m", base_url=server.url, retry=QUICK, **options)  # type: ignore[arg-type]
 
-    @sw.workflow
+    @sw.workflow(name=name)
     async def limited(text: str) -> str | None:
         return (await one.classify(text)).label
 
@@ -83,7 +83,10 @@ def test_a_call_larger_than_its_limit_fails_and_is_not_tried_again(server: LlmSe
 def test_two_keys_of_one_model_do_not_share(server: LlmServer) -> None:
     with sw.Engine() as engine:
         for key in ("first-key", "second-key"):
-            assert engine.start(flow_of(server, api_key=key), f"bill of {key}").result(20) in LABELS
+            assert (
+                engine.start(flow_of(server, name=f"limited by {key}", api_key=key), f"bill of {key}").result(20)
+                in LABELS
+            )
         names = sorted(engine.limits())
         assert len(names) == 2
         assert not any("first-key" in name or "second-key" in name for name in names)
