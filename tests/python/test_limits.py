@@ -10,7 +10,7 @@ from flows import until
 import stepwell as sw
 from stepwell._limits import admission_names
 from stepwell.llm import Classifier
-from stepwell.testing import Engine as TestEngine
+from stepwell.testing import Engine as JumpingEngine
 from stepwell.testing.llm_server import LlmServer
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def server() -> Iterator[LlmServer]:
         yield running
 
 
-def flow_of(server: LlmServer, **options: object) -> sw.Workflow[..., object]:
+def flow_of(server: LlmServer, name: str = "limited", **options: object) -> sw.Workflow[..., object]:
     one = Classifier(LABELS, model="m", base_url=server.url, retry=QUICK, **options)  # type: ignore[arg-type]
 
-    @sw.workflow
+    @sw.workflow(name=name)
     async def limited(text: str) -> str | None:
         return (await one.classify(text)).label
 
@@ -83,7 +83,10 @@ def test_a_call_larger_than_its_limit_fails_and_is_not_tried_again(server: LlmSe
 def test_two_keys_of_one_model_do_not_share(server: LlmServer) -> None:
     with sw.Engine() as engine:
         for key in ("first-key", "second-key"):
-            assert engine.start(flow_of(server, api_key=key), f"bill of {key}").result(20) in LABELS
+            assert (
+                engine.start(flow_of(server, name=f"limited by {key}", api_key=key), f"bill of {key}").result(20)
+                in LABELS
+            )
         names = sorted(engine.limits())
         assert len(names) == 2
         assert not any("first-key" in name or "second-key" in name for name in names)
@@ -101,7 +104,7 @@ def test_names_tell_hosts_and_keys_apart_and_hold_no_key() -> None:
 
 
 def test_a_long_wait_is_in_the_store_and_ends(server: LlmServer) -> None:
-    with TestEngine() as engine:
+    with JumpingEngine() as engine:
         engine.limit(MODELS, requests_per_minute=1)
         begun = engine.clock.time()
         runs = engine.start_many(flow_of(server), [f"bill {i}" for i in range(4)])

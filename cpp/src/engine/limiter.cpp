@@ -104,7 +104,9 @@ int64_t Limiter::wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, in
                   tokens_.wait_behind_ms(tokens_ahead, tokens, now_ms));
 }
 
-int64_t Limiter::cost_ms(int64_t tokens) const { return std::max(requests_.cost_ms(1), tokens_.cost_ms(tokens)); }
+int64_t Limiter::pace_ms(int64_t tokens) const {
+  return requests_.is_limited() ? requests_.cost_ms(1) : tokens_.cost_ms(tokens);
+}
 
 void Limiter::enter(int64_t tokens, int64_t now_ms) {
   ++in_flight_;

@@ -53,8 +53,8 @@ class Limiter {
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
   // Until a call may go, by the rates alone, when so many others with so many tokens in all go before.
   int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
-  // What one call takes of the time.
-  [[nodiscard]] int64_t cost_ms(int64_t tokens) const;
+  // What one call takes of the time; its tokens, which are an estimate, count only where requests are not limited.
+  [[nodiscard]] int64_t pace_ms(int64_t tokens) const;
   void enter(int64_t tokens, int64_t now_ms);
   // `used`: what it came to; -1: as estimated.
   void leave(int64_t tokens, int64_t used, int64_t now_ms);
@@ -88,7 +88,7 @@ class BucketLimiter {
   void set_limits(const CallLimits& limits, int64_t now_ms);
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
   int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
-  [[nodiscard]] int64_t cost_ms(int64_t tokens) const { return own_.cost_ms(tokens); }
+  [[nodiscard]] int64_t pace_ms(int64_t tokens) const { return own_.pace_ms(tokens); }
   void enter(int64_t tokens, int64_t now_ms);
   void leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
   // The largest call that is not refused; 0: any.

@@ -14,6 +14,9 @@ constexpr int64_t kLineMax = 10'000;  // calls that wait in memory for one bucke
 constexpr int64_t kFullMs = 30'000;   // a full line is asked again after this, and up to as much again
 // A held call comes back this long before its turn, so that the line does not run empty.
 constexpr int64_t kLeadMs = kHoldMsMin / 2;
+// Estimates are far above what calls use, and a line that runs empty wastes a limit: so many are given each turn, and
+// who finds the line long again is given another.
+constexpr int64_t kOverbooked = 4;
 constexpr int64_t kRetryMsMin = 1'000;
 // Above so many, those that nobody has used for a while are forgotten.
 constexpr size_t kNamesMax = 4'096;
@@ -372,16 +375,16 @@ bool AdmissionStage::hold_for_line(Bucket& bucket, Tenant& tenant, const CallRef
   const auto turn = [&](int64_t wait, int64_t cost, int64_t& booked_ms) {
     if (wait < kHoldMsMin) return int64_t{0};
     const int64_t at = std::max(booked_ms, now + wait);
-    booked_ms = at + cost;
+    booked_ms = at + std::max<int64_t>(cost / kOverbooked, 1);
     return at - now - kLeadMs;
   };
   const auto line_count = static_cast<int64_t>(tenant.line.size());
   const int64_t own = turn(tenant.limiter.wait_behind_ms(line_count, tenant.line_tokens, tokens, now),
-                           tenant.limiter.cost_ms(tokens), tenant.booked_ms);
+                           tenant.limiter.pace_ms(tokens), tenant.booked_ms);
   const int64_t common = own > 0
                              ? 0
                              : turn(bucket.limiter.wait_behind_ms(bucket.waiting, bucket.waiting_tokens, tokens, now),
-                                    bucket.limiter.cost_ms(tokens), bucket.booked_ms);
+                                    bucket.limiter.pace_ms(tokens), bucket.booked_ms);
   if (own == 0 && common == 0) return false;
   hold(call, std::max(own, common), 0, &bucket);
   return true;
