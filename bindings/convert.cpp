@@ -103,6 +103,13 @@ PyObject* item_of(const Item& item) {
                       int_of(static_cast<int64_t>(item.run_status)), bytes_of(item.payload), bool_of(item.ok));
     case ItemKind::kStarted:
       return started_of(item);
+    case ItemKind::kStreamPiece:
+      return tuple_of(kind_of(item.kind), int_of(item.run), text_of(item.text), int_of(item.generation),
+                      int_of(item.offset), bytes_of(item.payload));
+    case ItemKind::kStreamText:
+      return tuple_of(kind_of(item.kind), int_of(static_cast<int64_t>(item.ticket)),
+                      int_of(static_cast<int64_t>(item.standing)), int_of(item.generation), int_of(item.offset),
+                      bytes_of(item.payload));
     case ItemKind::kHttp:
       break;
   }
@@ -165,7 +172,7 @@ class Reader {
     }
     return headers;
   }
-  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms)
+  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms), and if it has it (body_bytes_max)
   HttpRequest request() {
     Reader fields(next());
     HttpRequest request;
@@ -175,6 +182,7 @@ class Reader {
     request.body = fields.text();
     request.connect_timeout_ms = fields.integer();
     request.total_timeout_ms = fields.integer();
+    if (fields.has_more()) request.body_bytes_max = fields.integer();
     return request;
   }
 
@@ -223,7 +231,7 @@ class Reader {
     use.is_runs = boolean();
     return use;
   }
-  // (text pointers, end events, end data, error pointers)
+  // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max)
   std::optional<StreamRule> stream() {
     Reader fields(next());
     if (!fields.has_more()) return std::nullopt;
@@ -232,6 +240,9 @@ class Reader {
     rule.end_events = fields.texts();
     rule.end_data = fields.text();
     rule.error_pointers = fields.texts();
+    if (!fields.has_more()) return rule;
+    rule.text_events = fields.texts();
+    rule.idle_ms_max = fields.integer();
     return rule;
   }
 

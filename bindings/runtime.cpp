@@ -24,6 +24,21 @@ std::shared_ptr<const RetentionPolicy> retention_of(const py::object& policy) {
   return made;
 }
 
+// (allow, deny, hosts or None, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max)
+EgressPolicy egress_of(const py::tuple& members) {
+  using Entries = std::vector<std::string>;
+  EgressPolicy policy;
+  policy.allow = members[0].cast<Entries>();
+  policy.deny = members[1].cast<Entries>();
+  if (!members[2].is_none()) policy.hosts = members[2].cast<Entries>();
+  policy.plain_http = members[3].cast<bool>();
+  policy.body_bytes_max = members[4].cast<int64_t>();
+  policy.header_bytes_max = members[5].cast<int64_t>();
+  policy.unpack_ratio_max = members[6].cast<int32_t>();
+  policy.stall_ms_max = members[7].cast<int64_t>();
+  return policy;
+}
+
 RuntimeOptions options_of(const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
                           const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
                           const py::object& test_world) {
@@ -65,6 +80,9 @@ py::dict counters_of(Runtime& runtime) {
   out["calls_sent"] = counters.calls_sent;
   out["calls_in_flight"] = counters.calls_in_flight;
   out["retries"] = counters.retries;
+  out["calls_waiting"] = counters.calls_waiting;
+  out["calls_held"] = counters.calls_held;
+  out["calls_throttled"] = counters.calls_throttled;
   out["sla_breaches"] = counters.sla_breaches;
   return out;
 }
@@ -214,6 +232,65 @@ void register_budgets(py::class_<Runtime>& runtime) {
           py::arg("name"), py::pos_only());
 }
 
+// (requests_per_minute, tokens_per_minute, concurrency)
+using RatesTuple = std::tuple<int64_t, int64_t, int64_t>;
+
+RatesTuple to_tuple(const CallRates& rates) {
+  return {rates.requests_per_minute, rates.tokens_per_minute, rates.concurrency};
+}
+
+CallRates rates_of(const RatesTuple& given) { return {std::get<0>(given), std::get<1>(given), std::get<2>(given)}; }
+
+py::tuple calls_of(Runtime& runtime) {
+  const CallsView calls = value_or_raise(without_gil([&] { return runtime.look_at_calls(); }));
+  py::list buckets;
+  for (const BucketView& view : calls.buckets) {
+    buckets.append(py::make_tuple(view.name, to_tuple(view.limits.all), to_tuple(view.limits.tenant),
+                                  to_tuple(view.learned), view.requests_room, view.tokens_room, view.window,
+                                  view.in_flight, view.waiting, view.tenants, view.sent, view.held, view.throttled,
+                                  view.tokens_used, view.paused_until));
+  }
+  py::list circuits;
+  for (const CircuitView& view : calls.circuits) {
+    circuits.append(py::make_tuple(view.name, static_cast<int>(view.state), view.open_until, view.calls, view.failures,
+                                   view.openings, view.held, view.retries_held));
+  }
+  return py::make_tuple(buckets, circuits);
+}
+
+// What calls wait for.
+void register_admission(py::class_<Runtime>& runtime) {
+  runtime
+      .def(
+          "set_call_limits",
+          [](Runtime& runtime, const std::string& name, const RatesTuple& all, const RatesTuple& tenant,
+             int64_t burst_ms) {
+            const CallLimits limits{rates_of(all), rates_of(tenant), burst_ms};
+            raise_unless_ok(without_gil([&] { return runtime.set_call_limits(name, limits); }));
+          },
+          py::arg("name"), py::arg("of_all"), py::arg("of_tenant"), py::arg("burst_ms"), py::pos_only())
+      .def(
+          "set_breaker",
+          [](Runtime& runtime, const std::string& name, const std::vector<int64_t>& given) {
+            if (given.size() != 11) throw py::type_error("a breaker has eleven members");
+            BreakerPolicy policy;
+            policy.window = static_cast<int32_t>(given[0]);
+            policy.failures_min = static_cast<int32_t>(given[1]);
+            policy.failure_percent = static_cast<int32_t>(given[2]);
+            policy.slow_ms = given[3];
+            policy.slow_percent = static_cast<int32_t>(given[4]);
+            policy.cool_down_ms = given[5];
+            policy.cool_down_ms_max = given[6];
+            policy.probes_max = static_cast<int32_t>(given[7]);
+            policy.successes_min = static_cast<int32_t>(given[8]);
+            policy.retry_percent = static_cast<int32_t>(given[9]);
+            policy.retries_per_second_min = static_cast<int32_t>(given[10]);
+            raise_unless_ok(without_gil([&] { return runtime.set_breaker(name, policy); }));
+          },
+          py::arg("name"), py::arg("policy"), py::pos_only())
+      .def("look_at_calls", &calls_of, py::pos_only());
+}
+
 // What starts runs, waits for them and sends plain requests.
 void register_caller_side(py::class_<Runtime>& runtime) {
   runtime
@@ -221,15 +298,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           "open",
           [](const std::string& path, bool is_durable, int64_t lease_ms, const std::string& ca_bundle,
              const std::string& proxy, const std::string& no_proxy, int32_t calls_per_host_max,
-             const py::object& test_world, const py::object& retention) {
+             const py::object& test_world, const py::object& retention, const py::object& egress) {
             RuntimeOptions options =
                 options_of(path, is_durable, lease_ms, ca_bundle, proxy, no_proxy, calls_per_host_max, test_world);
             options.retention = retention_of(retention);
+            if (!egress.is_none()) options.egress = egress_of(egress);
             return value_or_raise(without_gil([&] { return Runtime::open(std::move(options)); }));
           },
           py::arg("path"), py::kw_only(), py::arg("durable") = true, py::arg("lease_ms") = 30'000,
           py::arg("ca_bundle") = "", py::arg("proxy") = "", py::arg("no_proxy") = "",
-          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none(), py::arg("retention") = py::none())
+          py::arg("calls_per_host_max") = 8'192, py::arg("test_world") = py::none(), py::arg("retention") = py::none(),
+          py::arg("egress") = py::none())
       .def("start", &start_and_wait, py::arg("requests"), py::pos_only())
       .def(
           "start_async",
@@ -280,6 +359,17 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           py::arg("deadline_ms"), py::pos_only());
 }
 
+void register_streams(py::class_<Runtime>& runtime) {
+  runtime.def(
+      "read_stream",
+      [](Runtime& runtime, RunId run, const std::string& step, int64_t generation, int64_t offset, int64_t patience_ms,
+         uint64_t ticket) {
+        raise_unless_ok(runtime.read_stream({run, step, generation, offset, patience_ms, ticket}));
+      },
+      py::arg("run"), py::arg("step"), py::arg("generation"), py::arg("offset"), py::arg("patience_ms"),
+      py::arg("ticket"), py::pos_only());
+}
+
 // What stepwell.testing uses; needs a test world.
 void register_test_side(py::class_<Runtime>& runtime) {
   runtime
@@ -314,12 +404,20 @@ void register_upkeep(py::class_<Runtime>& runtime) {
 }  // namespace
 
 void register_runtime(py::module_& module) {
+  module.def(
+      "check_egress", [](const py::tuple& policy) { raise_unless_ok(check_policy(egress_of(policy))); },
+      py::arg("policy"), py::pos_only());
+  module.def(
+      "special_range", [](const std::string& address) { return value_or_raise(special_range(address)); },
+      py::arg("address"), py::pos_only());
   py::class_<Runtime> runtime(
       module, "Runtime", py::is_final(),
       "One engine: its loop thread, its store thread, and the batches between them and Python.");
   register_worker_side(runtime);
   register_caller_side(runtime);
   register_keeping(runtime);
+  register_streams(runtime);
+  register_admission(runtime);
   register_budgets(runtime);
   register_test_side(runtime);
   register_upkeep(runtime);

@@ -13,6 +13,7 @@ PRICE = (60.0, 240.0)  # dollars for a million tokens, in and out: dear, so that
 
 
 def main() -> None:
+    """Run into a cap, look, raise it, and go on."""
     with LlmServer() as server, sw.Engine("budget.db") as engine:
 
         @sw.workflow

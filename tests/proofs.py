@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIM_SEEDS = 2_000
 CUTS, FAULTS = 20_000, 5_000
-FUZZERS = ("answer_fuzz", "history_fuzz", "target_fuzz")
+FUZZERS = ("answer_fuzz", "egress_fuzz", "history_fuzz", "stream_fuzz", "target_fuzz")
 SOAK_MINUTES = 30.0
 # What a soak repeats at its end: the lines in which each part counts.
 COUNTS = re.compile(

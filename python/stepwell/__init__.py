@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stepwell._approvals import approval, approval_blocking
     from stepwell._batch import Batch, BatchItem, BatchProgress
     from stepwell._budgets import BudgetAccount, BudgetChange
+    from stepwell._egress import Egress
     from stepwell._engine import Engine
     from stepwell._errors import (
         ApprovalRejected,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from stepwell._history import HistoryEntry, HistoryKind
+    from stepwell._limits import Breaker, Bucket, Circuit, Limit
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._retention import Retention
     from stepwell._run import Run
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         wait_for_signal,
         wait_for_signal_blocking,
     )
+    from stepwell._whatif import whatif
     from stepwell._workflow import Step, Workflow, gather, step, workflow
     from stepwell.llm._budget import Budget
     from stepwell.triage import triage
@@ -77,20 +80,25 @@ _WHERE = {
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
     "Breach": "_sla",
+    "Breaker": "_limits",
+    "Bucket": "_limits",
     "Budget": "llm._budget",
     "BudgetAccount": "_budgets",
     "BudgetChange": "_budgets",
     "BusyError": "_errors",
+    "Circuit": "_limits",
     "ClosedError": "_errors",
     "Collect": "_queues",
     "ConflictError": "_errors",
     "Debounce": "_queues",
     "Decision": "_approval_case",
+    "Egress": "_egress",
     "Engine": "_engine",
     "FencedError": "_errors",
     "HistoryEntry": "_history",
     "HistoryKind": "_history",
     "InputError": "_errors",
+    "Limit": "_limits",
     "LlmError": "_errors",
     "NotFoundError": "_errors",
     "Queue": "_queues",
@@ -136,6 +144,7 @@ _WHERE = {
     "uuid": "_waits",
     "wait_for_signal": "_waits",
     "wait_for_signal_blocking": "_waits",
+    "whatif": "_whatif",
     "workflow": "_workflow",
 }
 
@@ -151,20 +160,25 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "Breach",
+    "Breaker",
+    "Bucket",
     "Budget",
     "BudgetAccount",
     "BudgetChange",
     "BusyError",
+    "Circuit",
     "ClosedError",
     "Collect",
     "ConflictError",
     "Debounce",
     "Decision",
+    "Egress",
     "Engine",
     "FencedError",
     "HistoryEntry",
     "HistoryKind",
     "InputError",
+    "Limit",
     "LlmError",
     "NotFoundError",
     "Queue",
@@ -210,6 +224,7 @@ __all__ = [
     "uuid",
     "wait_for_signal",
     "wait_for_signal_blocking",
+    "whatif",
     "workflow",
 ]
 

@@ -13,7 +13,7 @@ from stepwell._calls import CALL_HELD, held, make_call, make_call_blocking, step
 from stepwell._errors import ClosedError, FencedError, InputError, RunCancelled, StepFailed
 from stepwell._step_context import StepContext, await_in_time, in_time, inside_a_step, times_of
 from stepwell._types import run_name
-from stepwell._workflow import current_scope
+from stepwell._workflow import current_scope, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +32,9 @@ _STEP_ANSWER, _STOP = 1, 3
 
 # Steps of a branch of `first`, which may have lost, and the waits of calls that are recorded now.
 _NOT_ASKED = re.compile(r"(?:^|/)(?:first(?:#\d+)?/|held:)")
+
+# Shared by all runs without a history, and never added to.
+_NOTHING_ASKED: set[str] = set()
 
 # What the core answers to a report: (is_final, ok, payload, attempt). Final: the attempt that it took; else: the next one,
 # or of a call that was held: the topic as payload, and the time it is due.
@@ -52,6 +55,7 @@ class Activation:
         "asked",
         "blocked",
         "budgets",
+        "calls_made",
         "flow",
         "history",
         "is_pausing",
@@ -63,6 +67,7 @@ class Activation:
         "rests",
         "run",
         "stop_payload",
+        "streams",
         "task",
         "token",
         "undos",
@@ -87,24 +92,28 @@ class Activation:
         self.budgets = budgets
         self.history = {event[2]: event for event in history if event[0] <= _EVENT_ATTEMPT_FAILED} if history else None
         #: Recorded steps that this code has asked for; who asks for fewer than there are is not the code that recorded them.
-        self.asked: set[str] = set()
+        self.asked: set[str] = set() if self.history else _NOTHING_ASKED
         #: Branches that could go on, and how many of them wait. When all wait, the run may be laid aside.
         self.live = 1
         self.blocked = 0
         self.open_waits = 0
         self.is_pausing = False
-        self.rests: list[Any] = []
-        self.patches: dict[str, bool] = {}
-        self.undos: list[tuple[Step[..., Any], str, Any]] = []
+        # Most runs need none of these; a container less a run is a round of the garbage collector less every so many runs.
+        self.rests: tuple[Callable[[], None], ...] = ()
+        self.patches: dict[str, bool] | None = None
+        self.undos: list[tuple[Step[..., Any], str, Any]] | None = None
         self.occurrences: dict[str, int] = {}
+        #: Calls of this run, recorded or asked for; counted once there is a cap.
+        self.calls_made: set[str] | None = None
         self.waiting: dict[str, asyncio.Future[Answer]] = {}
+        self.streams: dict[str, Callable[[tuple[Any, ...]], None]] = {}  # who takes their pieces, by step
         self.task: asyncio.Task[None] | None = None
         self.is_stopped = False
         self.stop_payload = b""
 
     def identify(self, name: str) -> str:
         """Return the identity of the next step called `name`: scope, name, occurrence."""
-        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         self.occurrences[base] = count
         return base if count == 1 else f"{base}#{count}"
@@ -113,7 +122,7 @@ class Activation:
         """Whether the next step called `name` is recorded with its end."""
         if not self.history:
             return False
-        base = current_scope.get() + (name.replace("#", "##") if "#" in name else name)
+        base = place_of(name)
         count = self.occurrences.get(base, 0) + 1
         event = self.history.get(base if count == 1 else f"{base}#{count}")
         return event is not None and event[0] != _EVENT_ATTEMPT_FAILED
@@ -203,6 +212,7 @@ class Activation:
         else:
             value = _codec.decode(payload, step.returns, f"recorded result of step {name!r}")
         if step.undo is not None:
+            self.undos = self.undos or []
             self.undos.append((step.undo, name, value))
         return value
 
@@ -211,8 +221,7 @@ class Activation:
     async def wait(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
         """Wait for a message, a time or a child, in the store if it takes long. `request`: the middle of the report."""
         step = self.identify(name)
-        answer, _ = self.recorded(step)
-        if answer is not None:
+        if (answer := self.recorded(step)[0]) is not None:
             return answer
         future = self.expect(step, (kind, self.run, self.token, step, *request, False))
         self.blocked += 1
@@ -231,8 +240,7 @@ class Activation:
     def wait_blocking(self, name: str, *request: Any, kind: int = WAIT) -> Answer:
         """Wait the same way in a plain workflow, whose thread is free meanwhile when it takes long."""
         step = self.identify(name)
-        answer, _ = self.recorded(step)
-        return answer or self.expect_blocking((kind, self.run, self.token, step, *request, True))
+        return self.recorded(step)[0] or self.expect_blocking((kind, self.run, self.token, step, *request, True))
 
     def branches(self, count: int, *, wakes_after: int) -> Callable[[str, Awaitable[Any]], Awaitable[Any]]:
         """Return what runs one of `count` branches in its scope, while their parent waits until `wakes_after` have ended.
@@ -286,13 +294,13 @@ class Activation:
         if is_pausing:
             self.worker.look_whether_idle(self)
             return
-        rests, self.rests = self.rests, []
+        rests, self.rests = self.rests, ()
         for rest in rests:
             rest()
 
     async def _rest(self) -> None:
         future: asyncio.Future[None] = self.worker.loop.create_future()
-        self.rests.append(lambda: None if future.done() else future.set_result(None))
+        self.rests = (*self.rests, lambda: None if future.done() else future.set_result(None))
         self.blocked += 1
         self.worker.look_whether_idle(self)
         try:
@@ -302,20 +310,20 @@ class Activation:
 
     def _rest_blocking(self) -> None:
         over = threading.Event()
-        self.rests.append(over.set)
+        self.rests = (*self.rests, over.set)
         self.worker.core.complete([(PARK, self.run, self.token, 0)])
         if not self.is_pausing:
             return
         over.wait()
         self.check_stopped()
 
-    async def call(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+    def call(self, name: str, request: tuple[Any, ...], cache: Any = None) -> Awaitable[tuple[bytes, int]]:
         """Have the core make a call; see `make_call`."""
-        return await make_call(self, name, request)
+        return make_call(self, name, request, cache)
 
-    def call_blocking(self, name: str, request: tuple[Any, ...]) -> tuple[bytes, int]:
+    def call_blocking(self, name: str, request: tuple[Any, ...], cache: Any = None) -> tuple[bytes, int]:
         """Make the same call from a plain def workflow."""
-        return make_call_blocking(self, name, request)
+        return make_call_blocking(self, name, request, cache)
 
     def expect(self, step: str, report: tuple[Any, ...]) -> asyncio.Future[Answer]:
         """Hand in a report and return the future of its answer."""
@@ -352,6 +360,8 @@ class Activation:
         self.is_stopped = True
         self.stop_payload = self._last_word(payload)
         self.set_pausing(False)
+        for take in () if self.flow.is_async else list(self.streams.values()):
+            take((_STOP, self.run, payload))
         if self.task is not None:
             self.task.cancel()
 

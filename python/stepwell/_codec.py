@@ -16,7 +16,7 @@ import typing
 import uuid
 from typing import Any
 
-from stepwell._errors import InputError, WorkflowError
+from stepwell._errors import InputError, RunError, WorkflowError
 
 _PLAIN = (str, int, float, bool, type(None))
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), dict, list, object, Any})
@@ -124,7 +124,7 @@ def encode_error(error: BaseException) -> bytes:
     except BaseException:  # noqa: BLE001 - a broken __str__ must not lose the failure
         message = "<the exception's __str__ raised>"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    out = {
+    out: dict[str, Any] = {
         "type": type(error).__qualname__,
         "message": (error.message if isinstance(error, WorkflowError) else message)[:_MESSAGE_CHARS_MAX],
         "traceback": text[-_TRACEBACK_CHARS_MAX:],
@@ -132,6 +132,8 @@ def encode_error(error: BaseException) -> bytes:
     if isinstance(error, WorkflowError):
         out["code"] = error.code
         out["hint"] = error.hint
+        if isinstance(error, RunError) and type(error.error.get("attempts")) is int:
+            out["attempts"] = error.error["attempts"]
     return json.dumps(out).encode()
 
 

@@ -210,8 +210,16 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "The host has no address, or refused the connection.",
         "Check host and port, and that it runs.",
     ),
-    "SW-E1303": ("timeout", "No whole answer came in time.", "Raise the timeout, or ask the server's owner."),
-    "SW-E1304": ("answer too large", "The answer is larger than allowed.", "Ask for less."),
+    "SW-E1303": (
+        "timeout",
+        "No whole answer came in time, or it began and then stalled.",
+        "Raise the timeout (of a stall: Egress.stall), or ask the server's owner.",
+    ),
+    "SW-E1304": (
+        "answer too large",
+        "Headers or body are larger than allowed, or the body unpacks to far more than was sent.",
+        "Ask for less, or raise body_bytes_max, header_bytes_max or unpack_ratio_max of sw.Egress.",
+    ),
     "SW-E1305": (
         "TLS failed",
         "The certificate or the TLS handshake was refused.",
@@ -231,6 +239,21 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "not the answer asked for",
         "The body is not the JSON that was asked for (often a proxy's HTML).",
         "Check the URL.",
+    ),
+    "SW-E1320": (
+        "not a place that calls may go to",
+        "The egress guard refused the host or an address that it resolves to: not the public internet, or denied.",
+        'If you trust it, allow it: egress=sw.Egress(allow=["vllm.internal", "10.0.0.0/8"]), or STEPWELL_EGRESS_ALLOW.',
+    ),
+    "SW-E1321": (
+        "plain http to another machine",
+        "Request, answer and key would be readable on the way, and the answer could be anybody's.",
+        "Use https://, or accept it with egress=sw.Egress(http=True) or STEPWELL_EGRESS_HTTP=1.",
+    ),
+    "SW-E1322": (
+        "bad egress policy",
+        "An entry is neither a host name, *.name, an address nor a block such as 10.0.0.0/8, or a number is out of range.",
+        "Correct what the message names.",
     ),
     "SW-E1401": (
         "engine not at rest",
@@ -302,88 +325,20 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "One run may record 500,000 events: steps, attempts that failed, waits.",
         "Divide the work into child runs, or let each run send the next one.",
     ),
-    "SW-E2101": (
-        "no API key",
-        "The provider wants a key and none was found.",
-        'Set its variable, or use model="local".',
-    ),
-    "SW-E2102": ("bad base URL", "The base URL is not usable.", "Write http(s)://host[:port]/v1."),
-    "SW-E2103": (
-        "unknown model name",
-        "Models are named provider:model.",
-        "Write e.g. openai:gpt-4o-mini, or give base_url.",
-    ),
-    "SW-E2104": (
-        "key in the wrong place",
-        "Something that looks like a key stands where a name should.",
-        "Move it to its variable and revoke it.",
-    ),
-    "SW-E2105": ("malformed key", "The key holds spaces or unprintable characters.", "Copy it again."),
-    "SW-E2106": ("bad taxonomy", "Labels must be 2 to 1,000 distinct, non-empty names.", "Correct the list."),
-    "SW-E2107": ("refusal", "The model refused to answer.", "Look at the prompt; refusals are not retried."),
-    "SW-E2110": (
-        "local model missing",
-        "The package with the local model is not installed.",
-        "pip install 'stepwell[local]'",
-    ),
-    "SW-E2111": ("key refused", "The server answered 401 or 403 to a free request.", "Check the key and its project."),
-    "SW-E2112": ("no server", "Nothing answered at the base URL.", "Check the URL and that the server runs."),
-    "SW-E2113": (
-        "not an LLM API",
-        "The server answered, but not as an OpenAI-compatible API.",
-        "The base URL usually ends in /v1.",
-    ),
-    "SW-E2114": ("model not found", "The server does not list the model.", "Choose one that it lists."),
-    "SW-E2115": (
-        "content filter",
-        "The provider's filter stopped the answer, so that there is no value in it.",
-        "Look at the prompt and the text; a filter is a result and is not retried.",
-    ),
-    "SW-E2116": (
-        "answer cut off",
-        "The answer reached its limit of tokens before the value that was asked for was whole.",
-        "Raise max_tokens, or ask for less at once.",
-    ),
-    "SW-E2117": (
-        "answer does not fit",
-        "The model's answer is not of the type that was asked for, after the repair round if there was one.",
-        "Make the type simpler, describe its fields, or choose a model that keeps to schemas.",
-    ),
-    "SW-E2118": (
-        "unusable tool call",
-        "The model asked for a tool that it was not given, for too many, or with arguments that do not fit its schema.",
-        "Describe the tool and its arguments better. Nothing was carried out.",
-    ),
-    "SW-E2119": (
-        "bad prompt",
-        "A prompt template does not parse, or lacks a value. Nothing was sent.",
-        "Give each hole of the template its value.",
-    ),
-    "SW-E2120": (
-        "bad question",
-        "Messages, tools, type or settings of a model call cannot be used. Nothing was sent.",
-        "The message says what was expected.",
-    ),
-    "SW-E2121": (
-        "no embeddings",
-        "The answer does not hold one vector of finite numbers for each text.",
-        "Check that the model is one for embeddings.",
-    ),
-    "SW-E2122": (
-        "provider failed",
-        "The provider answered 200, and its answer says that it failed or is not an answer.",
-        "Ask again later; check the base URL.",
-    ),
 }
 
 
 def catalogue() -> dict[str, tuple[str, str, str]]:
     """Return all codes with title, cause and fix."""
     from stepwell._approval_codes import CODES as APPROVALS
+    from stepwell._batch_codes import CODES as BATCHES
     from stepwell._budget_codes import CODES as BUDGETS
+    from stepwell._limit_codes import CODES as LIMITS
+    from stepwell._stream_codes import CODES as STREAMS
+    from stepwell.llm._codes import CODES as CALLS
     from stepwell.triage._codes import CODES
 
-    return {**_CORE, **APPROVALS, **BUDGETS, **CODES}
+    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **STREAMS, **CALLS, **CODES}
 
 
 def explain(code: str) -> str:

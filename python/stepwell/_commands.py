@@ -43,6 +43,21 @@ def add_to(commands: Any) -> None:
     runs.add_argument("--last", type=int, default=20, metavar="N", help="so many (default: 20)")
     show = command("show", "print one run with its history")
     show.add_argument("run", metavar="RUN", help="its name, e.g. r_1a2b3c")
+    what = command("whatif", "ask the LLM calls of recorded runs differently, and compare; the store is not changed")
+    what.add_argument("workflow", metavar="WORKFLOW", help="its name")
+    what.add_argument("-m", dest="modules", metavar="MODULE", action="append", required=True, help="where it is")
+    what.add_argument(
+        "--step", default="llm.classify", help="a kind of call, or one by its name (default: llm.classify)"
+    )
+    what.add_argument("--model", help='"local" or provider:model, in the place of the call\'s own')
+    what.add_argument("--base-url", help="an OpenAI-compatible server")
+    what.add_argument("--prompt", metavar="FILE", help="a text in the place of the call's own prompt")
+    what.add_argument("--last", type=int, default=100, metavar="N", help="the newest N runs (default: 100)")
+    what.add_argument("--concurrency", type=int, default=8, help="runs looked at side by side (default: 8)")
+    what.add_argument("--out", metavar="FILE", help="rows as .jsonl or .csv; the same command goes on from it")
+    mode = what.add_mutually_exclusive_group()
+    mode.add_argument("--live", action="store_true", help="really call the model, which costs")
+    mode.add_argument("--sandbox", action="store_true", help="no call leaves the process (the default)")
     approvals = command("approvals", "list the questions that wait for people")
     approvals.add_argument("--all", action="store_true", help="those that are decided too")
     for name, text in (("approve", "say yes, or give an answer"), ("reject", "say no")):
@@ -151,6 +166,29 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
     what = _why(entry.error) if entry.error else _text(entry.value)
     took = "" if not entry.took else f"{entry.took.total_seconds():.3f} s"
     return (f"  {entry.at:%H:%M:%S.%f}"[:-3], kind, printable(entry.name), attempt, took, what)
+
+
+def whatif(args: argparse.Namespace) -> str:
+    """Return what would have come of it."""
+    from stepwell._whatif import whatif as look
+    from stepwell.testing._replay import workflows_of
+
+    flows = [flow for flow in workflows_of(args.modules) if flow.name == args.workflow]
+    if not flows:
+        raise InputError(
+            "SW-E1404", f"no module of these holds the workflow {args.workflow!r}", got=", ".join(args.modules)
+        )
+    try:
+        prompt = None if args.prompt is None else Path(args.prompt).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("SW-E2159", f"the prompt cannot be read: {error}") from None
+    report = look(
+        args.store, flows[0], step=args.step, model=args.model, prompt=prompt, last=args.last, live=args.live,
+        base_url=args.base_url, concurrency=args.concurrency, out=args.out,
+    )  # fmt: skip
+    if args.json:
+        return "\n".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in report.rows)
+    return str(report)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------------

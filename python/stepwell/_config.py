@@ -21,6 +21,10 @@ _CA_FILES = (
 )
 
 
+#: Never reached through a proxy: test servers and local models live there.
+LOOPBACK_NAMES = "localhost,127.0.0.1,::1"
+
+
 def store_path(path: str | Path | None) -> str:
     """Return the store's file as text, "" for memory. Makes the folder of a file named with one."""
     if path is None:
@@ -91,6 +95,5 @@ def proxy() -> tuple[str, str]:
     for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         if environ.get(name):
             exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-            # Loopback never goes through a proxy: test servers and local models live there.
-            return environ[name], ",".join(filter(None, (exceptions, "localhost", "127.0.0.1", "::1")))
+            return environ[name], ",".join(filter(None, (exceptions, LOOPBACK_NAMES)))
     return "", ""

@@ -36,8 +36,16 @@ _Limits: TypeAlias = tuple[int, int, int, int, bool, bool]
 # Account: name, then in picodollars and in tokens its cap (-1: none), spent, reserved, in doubt; calls, odd ones, waiting
 # ones, is_closed, run (0: no one run's), changed at, notes
 _Account: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int, int, int, bool, int, int, str]
+_Rates: TypeAlias = tuple[int, int, int]
+# Bucket: name, limits of all, of a tenant, learned; requests_room, tokens_room, window (-1: no limit), in_flight, waiting,
+# tenants, sent, held, throttled, tokens_used, paused_until (-1: not)
+_Bucket: TypeAlias = tuple[str, _Rates, _Rates, _Rates, int, int, int, int, int, int, int, int, int, int, int]
+# Circuit: name, state, open_until (-1: not open), calls and failures that count, openings, held, retries_held
+_Circuit: TypeAlias = tuple[str, int, int, int, int, int, int, int]
 # Retention: milliseconds after the end for finished, failed and dead runs; -1: for ever
 _Times: TypeAlias = tuple[int, int, int]
+# Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max
+_Egress: TypeAlias = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int]
 # Tally: workflow, status, runs, events, payload_bytes, history_bytes, oldest_at, newest_at, largest, largest_bytes
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
@@ -50,6 +58,9 @@ _Record: TypeAlias = tuple[
     int, int, str, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
 ]  # fmt: skip
+
+def check_egress(policy: _Egress, /) -> None: ...
+def special_range(address: str, /) -> str: ...  # "": public
 
 @final
 class StoreFile:
@@ -82,6 +93,7 @@ class Runtime:
         # ahead_ms, cut_at, keeps_cut, seed, slow_percent, busy_percent: TestWorld in stepwell/test_world.h
         test_world: tuple[int, int, bool, int, int, int] | None = None,
         retention: tuple[_Times, dict[str, _Times], int] | None = None,
+        egress: _Egress | None = None,
     ) -> Runtime: ...
     def serve(self, queue: str, in_flight_max: int, channel: int, /) -> None: ...
     def start(self, requests: list[_Start], /) -> list[_Answer]: ...
@@ -106,7 +118,7 @@ class Runtime:
     #   admission: bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer; or ()
     #   spending: estimate in picodollars and tokens, prices of an input, output and cached token, budgets; or ()
     #     budget: account, its cap in picodollars and tokens (-1: none), due_at, fails, is_runs
-    #   stream: text pointers, end events, end data, error pointers; or ()
+    #   stream: text pointers, end events, end data, error pointers[, text events, idle_ms_max]; or ()
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
     # (9, ..., payload)  run compensated                     (10, ..., payload)  code and history differ
@@ -127,6 +139,12 @@ class Runtime:
         with_events: bool = False,
     ) -> list[_Row]: ...
     def set_limits(self, queue: str, limits: _Limits, /) -> None: ...
+    # Rates: requests_per_minute, tokens_per_minute, concurrency; 0: no limit. Of all, of each tenant; then burst_ms
+    def set_call_limits(self, name: str, of_all: _Rates, of_tenant: _Rates, burst_ms: int, /) -> None: ...
+    # window, failures_min, failure_percent, slow_ms, slow_percent, cool_down_ms, cool_down_ms_max, probes_max,
+    # successes_min, retry_percent, retries_per_second_min
+    def set_breaker(self, name: str, policy: list[int], /) -> None: ...
+    def look_at_calls(self, /) -> tuple[list[_Bucket], list[_Circuit]]: ...
     # limits, queued, held back by their group's limit, running
     def look(self, queue: str, /) -> tuple[_Limits, int, int, int]: ...
     def keep(self, kind: str, name: str, version: int, body: bytes, /) -> None: ...
@@ -148,6 +166,9 @@ class Runtime:
     def tell(self, run: int, topic: str, payload: bytes, key: str, /) -> None: ...
     def cancel(self, run: int, /) -> None: ...
     def send(self, requests: list[_Request], ticket: int, /) -> None: ...
+    def read_stream(
+        self, run: int, step: str, generation: int, offset: int, patience_ms: int, ticket: int, /
+    ) -> None: ...
     def for_test_hand_out(self, count: int, /) -> None: ...
     # activity, is_idle, is_cut, is_awaited, active_count, asking_count, commit_count, wall_ms, next_in_ms
     def for_test_view(self, /) -> tuple[int, bool, bool, bool, int, int, int, int, int]: ...

@@ -47,7 +47,7 @@ async def failed(activation: Activation, error: BaseException) -> Report:
     """Undo what the steps of an async workflow did, the last one first, and return the report of the failure."""
     undone: list[str] = []
     kept: dict[str, str] = {}
-    for undo, name, value in reversed(activation.undos):
+    for undo, name, value in reversed(activation.undos or ()):
         scope = current_scope.set(f"undo {name}/")
         try:
             if undo.is_async:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from stepwell import _config
 from stepwell._approval_inbox import ApprovalInbox
 from stepwell._budgets import BudgetVerbs, joined, with_budgets
+from stepwell._egress import Egress, egress_of
 from stepwell._errors import InputError, closed_error, failure_of
+from stepwell._limits import Limit, LimitVerbs
 from stepwell._lookup import Lookup
 from stepwell._plain_requests import PlainRequests
 from stepwell._port import CLOSED, Caller
@@ -22,11 +24,12 @@ from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
 from stepwell._schedule_verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
+from stepwell._streams import StreamReads
 from stepwell._types import Duration, check_text, duration_ms, wait_s
-from stepwell._workflow import Workflow, check_names
+from stepwell._workflow import Workflow, check_calls, check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -34,19 +37,20 @@ if TYPE_CHECKING:
     from stepwell.llm._budget import Budget
 
 R = TypeVar("R")
-
-
 _IN_FLIGHT_DEFAULT = 1000
 
 
-class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
+class Engine(PlainRequests, StreamReads, Lookup, ApprovalInbox, BudgetVerbs, LimitVerbs, ScheduleVerbs):
     """A durable engine over one store. Use it as a context manager, or call `close`.
 
     `path` is a SQLite file ("support.db"), or None for memory (nothing survives). `durability="full"` (default) syncs the
     disk before a start returns; "relaxed" survives a crash of the process but may lose the last moments at a power cut.
     One process owns a file; a second engine on it is refused (ConflictError SW-E1101). `calls_per_host`: at most so many
     HTTP calls are in flight to one host at once; further ones wait their turn. `retention`: how long ended runs are kept
-    ("30d", or a Retention); without it nothing is ever deleted. `budget`: what the calls of all its runs may cost.
+    ("30d", or a Retention); without it nothing is ever deleted. `egress`: where calls may go (see Egress); None: https to the
+    public internet, this machine by its name, and what STEPWELL_EGRESS_ALLOW, STEPWELL_EGRESS_HTTP and STEPWELL_PROXY say.
+    `budget`: what the calls of all its runs may cost. `limits`: what models let through, by name; see `limit`.
+    `calls_per_run`: `max_calls` of workflows that have none.
     """
 
     #: What `stepwell.testing.Engine` asks of the core.
@@ -61,7 +65,10 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
         lease: Duration = "30s",
         calls_per_host: int = 8192,
         retention: Retention | Duration | None = None,
+        egress: Egress | None = None,
         budget: Budget | None = None,
+        limits: Mapping[str, Limit] | None = None,
+        calls_per_run: int | None = None,
     ) -> None:
         from stepwell import _core
         from stepwell._worker import Worker
@@ -70,7 +77,9 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
             raise InputError("SW-E1012", "unknown durability", got=repr(durability), expected='"full" or "relaxed"')
         self.path = _config.store_path(path)
         check_concurrency(calls_per_host, "calls_per_host")
-        proxy, no_proxy = _config.proxy()
+        check_calls(calls_per_run, "calls_per_run")
+        policy = egress_of(egress)
+        proxy, no_proxy = policy.proxies()
         _config.keep_standard_descriptors()
         self._core: Any = _core.Runtime.open(
             self.path,
@@ -80,17 +89,19 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
             proxy=proxy,
             no_proxy=no_proxy,
             calls_per_host_max=calls_per_host,
+            egress=policy.to_core(),
             test_world=self._test_world,
             retention=None if retention is None else retention_of(retention).to_core(),
         )
         self._worker = Worker(self._core)
-        self._worker.need = self._need
+        self._worker.need, self._worker.calls_per_run = self._need, calls_per_run
         self._served: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_closed = False
         self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
         _open_engines.add(self)
         self._worker.budgets = self._adopt(budget)
+        self._limit_all(limits)
         for flow in workflows:
             self.serve(flow)
 
@@ -144,12 +155,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
         **options: Unpack[StartOptions],
     ) -> Run[R]: ...
     @overload
-    def start(
-        self,
-        flow: Workflow[..., R],
-        value: Any = None,
-        **options: Unpack[StartOptions],
-    ) -> Run[R]: ...
+    def start(self, flow: Workflow[..., R], value: Any = None, **options: Unpack[StartOptions]) -> Run[R]: ...
     def start(
         self,
         flow: Workflow[..., Any],
@@ -172,12 +178,7 @@ class Engine(PlainRequests, Lookup, ApprovalInbox, BudgetVerbs, ScheduleVerbs):
         **options: Unpack[StartOptions],
     ) -> Run[R]: ...
     @overload
-    async def astart(
-        self,
-        flow: Workflow[..., R],
-        value: Any = None,
-        **options: Unpack[StartOptions],
-    ) -> Run[R]: ...
+    async def astart(self, flow: Workflow[..., R], value: Any = None, **options: Unpack[StartOptions]) -> Run[R]: ...
     async def astart(
         self,
         flow: Workflow[..., Any],

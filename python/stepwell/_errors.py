@@ -103,7 +103,9 @@ class FencedError(WorkflowError):
 
 
 class LlmError(WorkflowError):
-    """A model call cannot be made as asked."""
+    """A model call cannot be made as asked, or its answer cannot be used: then `usage` says what it used all the same."""
+
+    usage: Any = None
 
 
 class RunError(WorkflowError):

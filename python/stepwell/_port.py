@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # ItemKind of the core.
 _RUN_FINISHED, _STARTED = 4, 5
+STREAM_PIECE, STREAM_TEXT = 9, 10
 _TAKE_COUNT_MAX = 1024
 # A ticket's upper 8 bits name the channel (stepwell/runtime.h).
 _CHANNEL_SHIFT = 56
@@ -115,6 +116,8 @@ class Caller(Port):
             kind = item[0]
             if kind == _RUN_FINISHED:
                 future.set_result((item[3], item[4]))
+            elif kind == STREAM_TEXT:
+                future.set_result(item[2:])
             elif kind == _STARTED:
                 future.set_result(item[2])
             elif item[2] is not None:

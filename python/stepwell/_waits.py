@@ -309,6 +309,8 @@ def patched(change: str) -> bool:
     activation = current_activation.get()
     if activation is None:
         return True
+    if activation.patches is None:
+        activation.patches = {}
     known = activation.patches.get(change)
     if known is None:
         step = f"patched:{change}"

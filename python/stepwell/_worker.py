@@ -19,7 +19,7 @@ from stepwell._activation import MISMATCH, PARK, RUN_FAILED, Activation, LaidAsi
 from stepwell._calls import CALL_HELD, held
 from stepwell._ends import failed, failed_blocking, succeeded
 from stepwell._errors import ClosedError, InputError, RunCancelled
-from stepwell._port import Port
+from stepwell._port import STREAM_PIECE, STREAM_TEXT, Port
 from stepwell._workflow import current_activation, current_scope
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Worker:
         self.need: Callable[[Workflow[..., Any], str | None], None] = lambda *_: None
         #: The engine's time; what surrounds an attempt of a step; whether a crash is played. `stepwell.testing` sets them.
         self.time: Callable[[], float] = time.time
+        #: So many LLM calls may a run make whose workflow has no cap of its own.
+        self.calls_per_run: int | None = None
         self.watch_attempt: Callable[[Step[..., Any], StepContext], AbstractContextManager[None]] | None = None
         self.is_cut = False
         #: The engine's default budget, those whose definitions are known, and the caps that were asked about.
@@ -148,7 +150,7 @@ class Worker:
         grouped: dict[int, list[tuple[Any, ...]]] = {}
         plain: list[Activation] = []
         for item in items:
-            if _RUN_FINISHED <= item[0] <= _HTTP:
+            if _RUN_FINISHED <= item[0] <= _HTTP or item[0] == STREAM_TEXT:
                 grouped.setdefault(item[1] >> 32, []).append(item)
             elif self._is_async(item):
                 for_loop.append(item)  # its queue was once served for a plain workflow too
@@ -186,6 +188,10 @@ class Worker:
             stopped = self.active.pop(item[1], None)
             if stopped is not None:
                 stopped.stop(item[2])
+        elif item[0] in (STREAM_PIECE, _STEP_ANSWER, CALL_HELD):  # a thread takes them that reads a stream
+            reading = self.active.get(item[1])
+            if reading is not None and (take := reading.streams.get(item[2])) is not None:
+                take(item)
         elif item[0] == _PAUSE and item[1] in self.active:
             self.active[item[1]].set_pausing(item[2])
 
@@ -234,6 +240,9 @@ class Worker:
                 active[item[1]].deliver(item[2], (False, False, b"", item[3]))
             elif kind == CALL_HELD:
                 active[item[1]].deliver(item[2], held(item))
+            elif kind == STREAM_PIECE:
+                if (take := active[item[1]].streams.get(item[2])) is not None:
+                    take(item)
             elif kind == _PAUSE:
                 active[item[1]].set_pausing(item[2])
             else:
@@ -266,6 +275,9 @@ class Worker:
                 report = await failed(activation, error)
             except (asyncio.CancelledError, RunCancelled, LaidAside):
                 return
+        finally:
+            # The task's context knows the activation: a ring that only the garbage collector would find, run by run.
+            activation.task = None
         self.active.pop(activation.run, None)
         self.report_soon(report)
 

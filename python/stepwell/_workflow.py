@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from stepwell._errors import ConflictError, InputError
-from stepwell._types import Duration, Retry, duration_ms
+from stepwell._types import Duration, Retry, duration_ms, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +33,8 @@ current_scope: ContextVar[str] = ContextVar("stepwell_scope", default="")
 _NAME_CHARS_MAX = 200
 #: Branches of one gather or map. Each holds memory until all have ended; a batch (`Engine.map`) has no such limit.
 BRANCHES_MAX = 100_000
+#: The most calls that a cap may allow; a run records no more events than that.
+CALLS_MAX = 500_000
 _NO_RETRY = Retry(max_attempts=1)
 # What was done must be undone, so this is patient.
 _UNDO_RETRY = Retry(max_attempts=10)
@@ -64,6 +66,15 @@ def _name_of(fn: Callable[..., Any], name: str | None, what: str) -> str:
             expected=f"1 to {_NAME_CHARS_MAX} printable characters without / and #",
         )
     return chosen
+
+
+def place_of(name: str) -> str:
+    """Return scope and name. A policy's branch is a scope without a slash: its call bears its name, all else stands in it."""
+    scope = current_scope.get()
+    name = name.replace("#", "##") if "#" in name else name
+    if scope and scope[-1] != "/":
+        return scope if name.startswith("llm.") else f"{scope}/{name}"
+    return scope + name
 
 
 def check_names(known: Workflow[..., Any] | None, flow: Workflow[..., Any]) -> None:
@@ -103,6 +114,14 @@ def sla_request(sla: Duration | None, on_breach: Workflow[..., Any] | None) -> t
             raise InputError("SW-E1037", "on_breach without a time", hint='say what was agreed: sla="5s"')
         return ()
     return (duration_ms(sla, "sla"), "" if on_breach is None else on_breach.name)
+
+
+def check_calls(most: int | None, what: str) -> None:
+    """Raise InputError SW-E2156 for what is no number of calls."""
+    if most is not None and not is_count(most, CALLS_MAX):
+        raise InputError(
+            "SW-E2156", f"{what} is no number of calls", got=repr(most)[:80], expected=f"1 to {CALLS_MAX}, or None"
+        )
 
 
 class Step(Generic[P, R]):
@@ -167,9 +186,13 @@ class Workflow(Generic[P, R]):
         version: str = "",
         sla: Duration | None = None,
         on_breach: Workflow[..., Any] | None = None,
+        max_calls: int | None = None,
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
+        check_calls(max_calls, "max_calls")
+        #: So many LLM calls may one run make.
+        self.max_calls = max_calls
         self.name = _name_of(fn, name, "workflow")
         self.version = version
         self.sla = sla_request(sla, on_breach)
@@ -272,6 +295,7 @@ def workflow(
     version: str = "",
     sla: Duration | None = None,
     on_breach: Workflow[..., Any] | None = None,
+    max_calls: int | None = None,
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(
     fn: Callable[P, R] | None = None,
@@ -281,6 +305,7 @@ def workflow(
     version: str = "",
     sla: Duration | None = None,
     on_breach: Workflow[..., Any] | None = None,
+    max_calls: int | None = None,
 ) -> Any:
     """Make a function a workflow: `engine.start(flow, x)` runs it durably.
 
@@ -291,8 +316,11 @@ def workflow(
     `sla` is a time that was agreed on, counted from when a run may begin (after its delay). A run that takes longer goes on;
     the breach is recorded, also while it waits for somebody, and starts `on_breach`, a workflow that takes a `sw.Breach`,
     once. `Engine.start` can say another one for a single run.
+
+    `max_calls`: so many LLM calls may one run make, over all its restarts; the next one raises StepFailed SW-E2154 before
+    anything is sent. What a cache or the local model answers is no call; the repair round of a call is one.
     """
-    options: Any = {"name": name, "version": version, "sla": sla, "on_breach": on_breach}
+    options: Any = {"name": name, "version": version, "sla": sla, "on_breach": on_breach, "max_calls": max_calls}
     if fn is not None:
         return Workflow(fn, **options)
     return lambda inner: Workflow(inner, **options)

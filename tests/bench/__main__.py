@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .figures import FIGURES, Figure, chosen_arms
+from .figures import FIGURES, TABLES, Figure, chosen_arms
 from .harness import ARMS, HERE, Bench, Results, run_rounds
 
-MODULES_OF_ARMS = ("peer_arms", "ours")
+MODULES_OF_ARMS = ("peer_arms", "ours", "llm_arms")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -128,6 +128,11 @@ def main(words: list[str]) -> int:
     rows = figure_rows(results)
     if rows:
         print(f"\n{table(('figure', 'ours', 'peer', 'ratio', 'goal', ''), rows)}")
+    for title, names, columns in TABLES:
+        found = [name for name in names if name in results.rounds]
+        cells = [(name, *(shown(results.median(f"{name}:{key}")) for key in columns.values())) for name in found]
+        if cells:
+            print(f"\n{table((title, *columns), cells)}")
     loads = [each["foreign_cores"] for measured in results.rounds.values() for each in measured if each]
     print(
         f"\n{rounds} rounds, {seconds:.0f} s; other load while measuring: {max(loads, default=0.0):.1f} cores at most"

@@ -75,6 +75,20 @@ FIGURES = (
     at_least("border.per_s", "stepwell.border:per_s", goal=2_000_000),
     at_least("triage200.of_ideal", "stepwell.triage:of_ideal_200ms", goal=0.9),
     at_least("triage0.rows_per_s", "stepwell.triage:rows_per_s_0ms", goal=6_000),
+    # 1,000 streams of 50 tokens a second at once: CPU a token; from the server's first token to the reader's.
+    at_most("stream.cpu_vs_openai", "stepwell.stream:cpu_us", "openai.stream:cpu_us", 1 / 5),
+    at_most("stream.cpu_vs_aiohttp", "stepwell.stream:cpu_us", "aiohttp.stream:cpu_us"),
+    at_most("stream.ttft_ms", "stepwell.stream:ttft_ms", goal=5),
+    at_most("stream.durable_cpu_vs_openai", "stepwell_durable.stream:cpu_us", "openai.stream:cpu_us", 1 / 5),
+    # 100,000 tickets, each a durable run of one LLM call, beside clients that keep nothing.
+    at_least("classify.per_s", "stepwell.classify:per_s", goal=6_000),
+    at_least("classify.vs_openai", "stepwell.classify:per_s", "openai.classify:per_s", 15),
+    at_least("classify.vs_langchain", "stepwell.classify:per_s", "langchain.classify:per_s", 15),
+    at_least("classify.vs_instructor", "stepwell.classify:per_s", "instructor.classify:per_s", 15),
+    at_most("classify.cpu_vs_openai", "stepwell.classify:cpu_us", "openai.classify:cpu_us", 1 / 15),
+    # 10,000 calls under a provider's limits: the ideal time of the time taken, and what share of the requests it refused.
+    at_least("limiter.of_ideal", "stepwell.limited:of_ideal", goal=0.95),
+    at_most("limiter.share_429", "stepwell.limited:share_429", goal=0.01),
     # Runs that wait: a million in a queue, 100,000 timers, a million parked, 100,000 of a killed engine.
     at_least("backlog.rate_share", "stepwell.backlog:rate_share", goal=0.8),
     at_most("backlog.rss_mb", "stepwell.backlog:large_growth_mb", goal=50),
@@ -86,6 +100,14 @@ FIGURES = (
     at_most("parked.rss_mb_1m", "stepwell.parked:rss_mb", goal=200),
     at_least("parked.woken_per_s", "stepwell.parked:woken_per_s"),
 )
+# Arms beside each other by their medians, where a single figure says too little: title, arms, columns and their measures.
+TABLES = (
+    (
+        "under a provider's limits",
+        ("stepwell.limited", "tenacity.limited", "openai.limited"),
+        {"time / ideal": "of_ideal_time", "share of 429s": "share_429", "failed": "failed"},
+    ),
+)
 # Arms that run with a group although no figure of that group reads them.
 GROUP_OF_ARMS = {
     "runs": ("queue",),
@@ -96,6 +118,7 @@ GROUP_OF_ARMS = {
     "triage200": ("triage",),
     "triage0": ("triage",),
     "store": ("backlog",),
+    "limiter": ("limited",),
 }
 
 

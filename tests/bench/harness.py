@@ -136,6 +136,7 @@ class Bench:
     stack: ExitStack = field(default_factory=ExitStack)
     servers: dict[tuple[int, int], EpollServer] = field(default_factory=dict)
     redis_server: RedisServer | None = None
+    streams: EpollServer | None = None
 
     def count(self, full: int) -> int:
         """How many of something to do: a fifth when it has to be quick."""
@@ -152,8 +153,14 @@ class Bench:
         """The URL of an HTTP server that answers after that delay, evenly spread if there is a maximum."""
         key = (delay_ms, delay_ms if delay_ms_max is None else delay_ms_max)
         if key not in self.servers:
-            self.servers[key] = self.stack.enter_context(EpollServer(install.epoll_server(), *key))
+            self.servers[key] = self.stack.enter_context(EpollServer(install.our_server("epoll_server"), *key))
         return self.servers[key].url
+
+    def stream_server(self) -> str:
+        """The URL of an HTTP server that streams 200 tokens, 50 a second."""
+        if self.streams is None:
+            self.streams = self.stack.enter_context(EpollServer(install.our_server("stream_server"), 200, 50))
+        return self.streams.url
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

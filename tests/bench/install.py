@@ -54,17 +54,27 @@ def peer_python() -> Path:
     return python
 
 
+def peer_folder(folder: Path, *pins: str) -> Path:
+    """A folder with a package and what it needs, for a peer that does not fit into the environment of the others."""
+    mark, wanted = folder / "peers.stamp", " ".join(pins)
+    if not is_current(mark, wanted):
+        print(f"installing {wanted} into build/bench/{folder.name}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        shell(peer_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", folder, *pins)
+        mark.write_text(wanted, encoding="utf-8")
+    return folder
+
+
 @functools.cache
 def old_aiohttp() -> Path:
     """The folder of the aiohttp that Debian 12 ships, which the goals of the HTTP figures were once set against."""
-    folder, pin = CACHE / "aiohttp-3.8", "aiohttp==3.8.4"
-    mark = folder / "peers.stamp"
-    if not is_current(mark, pin):
-        print("installing aiohttp 3.8 into build/bench/aiohttp-3.8", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        shell(peer_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", folder, pin)
-        mark.write_text(pin, encoding="utf-8")
-    return folder
+    return peer_folder(CACHE / "aiohttp-3.8", "aiohttp==3.8.4")
+
+
+@functools.cache
+def instructor() -> Path:
+    """The folder of instructor, which wants an older jiter and with it an older openai than the other peers."""
+    return peer_folder(CACHE / "instructor", "instructor==1.17.0", "openai==3.3.0")
 
 
 @functools.cache
@@ -99,10 +109,10 @@ def tool(name: str, package: str) -> str:
 
 
 @functools.cache
-def epoll_server() -> str:
-    """The HTTP server that every HTTP arm calls, compiled when its source changed: one file, no library."""
-    source = HERE.parent / "cpp" / "bench" / "epoll_server.cpp"
-    program = CACHE / "epoll_server"
+def our_server(name: str) -> str:
+    """A server that arms call, compiled when its source changed: one file, no library."""
+    source = HERE.parent / "cpp" / "bench" / f"{name}.cpp"
+    program = CACHE / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         CACHE.mkdir(parents=True, exist_ok=True)
         shell(tool("c++", "g++"), "-std=c++20", "-O2", "-o", program, source)

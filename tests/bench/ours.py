@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from .harness import CHILD_SECONDS_MAX, ROOT, Bench, Measures, arm
-from .peer_arms import CLIENT_CORE, HTTP_SECONDS, LATENCY_JOBS, SPREAD_MS
+from .peer_arms import CLIENT_CORE, HTTP_SECONDS, LATENCY_JOBS, SPREAD_MS, STREAM_RAMP_SECONDS, STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,17 @@ def waiting_arm(kind: str, count: int) -> Callable[[Bench], Measures]:
 
     return measure
 
+
+def stream_arm(how: str) -> Callable[[Bench], Measures]:
+    def measure(bench: Bench) -> Measures:
+        words = (how, bench.count(STREAMS), STREAM_RAMP_SECONDS, bench.stream_server())
+        return bench.our_python("ours_streams.py", *words, core=CLIENT_CORE)
+
+    return measure
+
+
+arm("stepwell.stream")(stream_arm("direct"))
+arm("stepwell_durable.stream")(stream_arm("durable"))
 
 WAITING = {
     "backlog": 1_000_000,

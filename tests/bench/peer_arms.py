@@ -16,6 +16,8 @@ HTTP_SECONDS = 1.5
 LATENCY_JOBS = 300
 CLIENT_CORE = 1  # the HTTP server has core 0
 SPREAD_MS = (200, 1000)
+STREAMS = 1_000  # at once; each lasts 4 s
+STREAM_RAMP_SECONDS = 2
 
 
 @arm("bullmq.queue")
@@ -133,3 +135,17 @@ arm("aiohttp_uvloop.http64")(client_arm("aiohttp_uvloop", 64))
 # Not httpx: each request looks at every pair of its connections, so 5,000 in flight do not even start within 90 s.
 for client in ("aiohttp", "openai"):
     arm(f"{client}.http5000")(many_arm(client))
+
+
+def stream_arm(peer: str) -> Callable[[Bench], Measures]:
+    """Streams at once, read by a peer."""
+
+    def measure(bench: Bench) -> Measures:
+        words = (peer, bench.count(STREAMS), STREAM_RAMP_SECONDS, bench.stream_server())
+        return bench.peer_python("stream_peers.py", *words, core=CLIENT_CORE)
+
+    return measure
+
+
+for client in ("aiohttp", "openai"):
+    arm(f"{client}.stream")(stream_arm(client))

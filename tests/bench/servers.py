@@ -49,11 +49,11 @@ class ServerProcess:
 
 
 class EpollServer(ServerProcess):
-    """tests/cpp/bench/epoll_server.cpp; pinned to core 0, as clients are to core 1."""
+    """epoll_server or stream_server of tests/cpp/bench; pinned to core 0, as clients are to core 1."""
 
-    def __init__(self, program: str, delay_ms: int, delay_ms_max: int) -> None:
+    def __init__(self, program: str, *numbers: int) -> None:
         pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
-        super().__init__([*pin, program, "0", str(delay_ms), str(delay_ms_max)], "")
+        super().__init__([*pin, program, "0", *map(str, numbers)], "")
         self.url = f"http://127.0.0.1:{int(self.line)}"
 
     def __enter__(self) -> Self:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -113,13 +115,35 @@ def says(form: str, text: Any = "hello", **more: Any) -> dict[str, Any]:
     return _SAYS.get(form, chat)(text, **more)
 
 
-class Provider(HttpServer):
-    """A server that answers in one form, one answer after the other."""
+@functools.cache
+def _shared_server() -> HttpServer:
+    """One server for all tests of a process; it ends with the process."""
+    return HttpServer()
+
+
+class Provider:
+    """A server that answers in one form, one answer after the other, under a path of its own."""
+
+    _numbers = itertools.count()
 
     def __init__(self, form: str, *answers: Any) -> None:
         self.form = form
+        method, path = ROUTES[form].split()
+        self.prefix = f"/p{next(self._numbers)}"
+        self.route = f"{method} {self.prefix}{path}"
         given = [each if isinstance(each, (dict, Answer)) else says(form, each) for each in answers]
-        super().__init__({ROUTES[form]: given or [says(form)]})
+        _shared_server().answer(self.route, given or [says(form)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return _shared_server().url + self.prefix
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -127,9 +151,13 @@ class Provider(HttpServer):
         name = "m" if self.form == "compatible" else f"{self.form}:m"
         return {"model": name, "base_url": self.url, "retry": QUICK}
 
+    def journal(self) -> list[dict[str, Any]]:
+        """What came, in order."""
+        return [entry for entry in _shared_server().journal() if entry["path"].startswith(self.prefix + "/")]
+
     def bodies(self) -> list[Any]:
         """The requests that came, in order."""
-        return [entry["body"] for entry in self.journal(ROUTES[self.form])]
+        return [entry["body"] for entry in self.journal()]
 
 
 def spec(name: str) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_143_proxies_netrc_and_certificates_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A call to the loopback passes no proxy, and no password out of a file joins it; a missing CA bundle is said."""
+    """No proxy is used unless asked for, and no password out of a file joins it; a missing CA bundle is said."""
     url, heard = listener
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login someone password taken\ndefault login x password y\n")
@@ -279,8 +279,14 @@ def test_143_proxies_netrc_and_certificates_of_the_environment(
 
 @pytest.mark.parametrize("proxy", ["::::", "nonsense://x", "http://", "http://127.0.0.1:99999", " "])
 def test_143_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is not opened."""
+    """The engine is not opened, whether it is named by argument or variable, or by the environment that is asked for it."""
+    with pytest.raises(sw.InputError, match="SW-E1301"):
+        sw.Engine(egress=sw.Egress(proxy=proxy))
     monkeypatch.setenv("https_proxy", proxy)
+    sw.Engine().close()
+    with pytest.raises(sw.InputError, match="SW-E1301"):
+        sw.Engine(egress=sw.Egress(proxy="environment"))
+    monkeypatch.setenv("STEPWELL_PROXY", proxy)
     with pytest.raises(sw.InputError, match="SW-E1301"):
         sw.Engine()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from llm_wire import SCHEMA, TOOL, ask, request_of, send
 
 import stepwell as sw
 from stepwell.testing._llm_anthropic import AnthropicForm
+from stepwell.testing._llm_embed import embed, openai_embeddings
 from stepwell.testing._llm_openai import ChatForm
 from stepwell.testing._llm_say import say
 from stepwell.testing.llm_server import Faults, LlmServer
@@ -50,19 +52,55 @@ def anthropic() -> Spec:
 # --- what we send ---
 
 
+@dataclass
+class Person:
+    name: str
+    age: int
+
+
+def look_up(city: str, days: int = 3) -> str:
+    """Tell the weather."""
+    raise AssertionError("never called")
+
+
 @needs_specs
-def test_openai_accepts_chat_and_classify(openai: Spec) -> None:
-    with SpecServer(openai, said(ChatForm())) as server:
-        to = {"base_url": f"{server.origin}/v1", "api_key": "sk-test"}
-        options = {"retry": QUICK, "temperature": 0.2, "max_completion_tokens": 50}
-        assert sw.llm.chat_blocking("hello", model="gpt-4o-mini", **to, **options).text == "You said: hello"
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
-        assert sw.llm.chat_blocking(messages, model="gpt-4o-mini", **to).text == "You said: hello"
-        typed = sw.llm.chat_blocking("hello", model="gpt-4o-mini", returns=dict[str, int], **to, retry=QUICK)
-        assert isinstance(typed.value, dict)
-        label = sw.llm.classify_blocking("a billing question", labels=LABELS, model="gpt-4o-mini", **to)
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_what_we_send_is_accepted(provider: str, openai: Spec, anthropic: Spec) -> None:
+    spec, form = (openai, ChatForm()) if provider == "openai" else (anthropic, AnthropicForm())
+    with SpecServer(spec, said(form)) as server:
+        place = {"base_url": f"{server.origin}/v1", "api_key": "sk-test", "model": f"{provider}:m"}
+        to: dict[str, Any] = {**place, "retry": QUICK}
+        assert sw.llm.chat_blocking("hello", temperature=0.2, max_tokens=50, **to).text == "You said: hello"
+        talk = [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "Hi."},
+            {"role": "user", "content": [{"type": "text", "text": "and now?"}]},
+        ]
+        assert sw.llm.chat_blocking(talk, system="Be brief.", **to).text == "You said: and now?"
+        person = sw.llm.extract_blocking("Ada", into=Person, **to)
+        assert person.value == Person("Ada", 1)
+        assert sw.llm.chat_blocking("Ada", returns=list[Person], **to).value == [Person("Ada", 1)]
+        asked = sw.llm.chat_blocking("Bonn", tools=[look_up], **to)
+        assert asked.tool_calls[0].arguments == {"city": "Bonn", "days": 1}
+        told = {"role": "tool", "tool_call_id": asked.tool_calls[0].id, "name": "look_up", "content": "rain"}
+        more = sw.llm.chat_blocking([*talk, asked.message, told], tools=[look_up], **to)
+        assert more.text == "The tool said: rain"
+        label = sw.llm.classify_blocking("a billing question", labels=LABELS, **place)
         assert (label.label, label.status) == ("Billing", "ok")
-        assert [(each.status, each.reason) for each in server.seen] == [(200, "")] * 4
+        assert [(each.status, each.reason) for each in server.seen] == [(200, "")] * 7
+
+
+@needs_specs
+def test_openai_accepts_embed(openai: Spec) -> None:
+    def answer(_target: str, _headers: dict[str, str], body: bytes) -> Any:
+        request = json.loads(body)
+        return openai_embeddings(request, request["model"])[0]
+
+    with SpecServer(openai, answer) as server:
+        to = {"base_url": f"{server.origin}/v1", "api_key": "sk-test", "model": "openai:text-embedding-3-small"}
+        found = sw.llm.embed_blocking(["one", "two"], retry=QUICK, **to)
+        assert found.vectors == [pytest.approx(embed("one")), pytest.approx(embed("two"))]
+        assert [(each.status, each.reason) for each in server.seen] == [(200, "")]
 
 
 @needs_specs
@@ -127,7 +165,7 @@ def test_anthropic_refuses_what_is_wrong(anthropic: Spec) -> None:
         good | {"temperature": 1.5},
         good | {"messages": [{"role": "system", "content": "a"}]},
         good | {"messages": [{"role": "user", "content": 7}]},
-        good | {"stop": ["a"]},
+        good | {"stop_sequences": "a"},
     ]
     with SpecServer(anthropic, said(AnthropicForm())) as server:
         assert post(server, path, good, headers) == (200, "")

@@ -46,12 +46,18 @@ struct Admission {
 };
 
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of
-// the names, or with this data; without such an end it was cut off.
+// the names, or with this data; without such an end it was cut off. A rule that names no end takes a whole body for it.
+// Events "ping" and comments say nothing.
 struct StreamRule {
   std::vector<std::string> text_pointers;  // the first that an event's data holds a string at is its piece of text
   std::vector<std::string> end_events;
   std::string end_data;
   std::vector<std::string> error_pointers;  // data that holds one of these is an error, whatever the status was
+  std::vector<std::string> text_events;     // only events of these names or "/type" hold text; empty: any
+  int64_t idle_ms_max = 120'000;       // without an event; a peer that only keeps the connection alive says nothing
+  int64_t event_bytes_max = 4 << 20;   // of one event
+  int64_t text_bytes_max = 8 << 20;    // of all pieces; and of all other events
+  int64_t body_bytes_max = 256 << 20;  // of the body as it is sent, which is not kept
 };
 
 struct CallSpec {
@@ -66,13 +72,36 @@ struct CallSpec {
   bool repeatable = false;
 };
 
+// What a peer says of one of its limits; -1: it does not say.
+struct RateLevel {
+  int64_t limit = -1;      // a period
+  int64_t remaining = -1;  // of it
+  int64_t reset_ms = -1;   // until all of it remains again
+};
+
+struct PeerLimits {
+  RateLevel requests;
+  RateLevel tokens;
+};
+
+// Whose matter it is that an attempt failed.
+enum class Blame : uint8_t {
+  kNobody,    // it did not
+  kPeer,      // down: no connection, no whole answer in time, 5xx
+  kThrottle,  // it wants to be asked less: 429
+  kOurs,      // the request, or who asked for it; the peer is well
+  kUnknown,   // nothing is known of the peer: cancelled, refused by a guard, not trusted
+};
+
 // What one attempt came to.
 struct Verdict {
   bool ok = false;
   bool retryable = false;
+  Blame blame = Blame::kNobody;
   bool maybe_done = false;      // it failed, and the peer may have done (and charged) it all the same
   int64_t retry_after_ms = -1;  // lower bound the peer asked for; -1: none
   Usage usage;
+  PeerLimits limits;
   Payload payload;  // the body, or the error as JSON {code, message, status, retryable}
 };
 

@@ -75,10 +75,28 @@ struct RunRow {
   std::string budgets;  // see NewRun
 };
 
+// What is kept of a step's stream until the step is recorded: the text so far. A generation is an answer that did not
+// begin as the one before it; they count from 1.
+struct KeptStream {
+  std::string step;
+  int64_t generation = 1;
+  std::string text;
+};
+
+// More text of a step's stream, for readers outside and for the next life; see KeptStream. It follows what is kept of
+// the step, or (offset 0) takes its place. The step's success lets go of it.
+struct StreamPart {
+  std::string step;
+  int64_t generation = 1;
+  int64_t offset = 0;  // in bytes
+  std::string text;
+};
+
 struct RunHistory {
   RunRow row;
   std::vector<Event> events;
   std::vector<Message> messages;  // not yet taken, oldest first
+  std::vector<KeptStream> streams;
 };
 
 }  // namespace stepwell

@@ -13,8 +13,12 @@
 #include <vector>
 
 #include "stepwell/call.h"
+#include "stepwell/counters.h"
+#include "stepwell/egress.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"
+#include "stepwell/item.h"
+#include "stepwell/limits.h"
 #include "stepwell/retention.h"
 #include "stepwell/status.h"
 #include "stepwell/store.h"
@@ -22,11 +26,6 @@
 #include "stepwell/types.h"
 
 namespace stepwell {
-
-// Where items go: 0 is taken from with poll by one thread that waits; the others wake an event loop of the host. A
-// ticket names its channel in its upper 8 bits.
-using ChannelId = uint8_t;
-constexpr ChannelId channel_of(uint64_t ticket) { return static_cast<ChannelId>(ticket >> 56U); }
 
 struct RuntimeOptions {
   std::string path;  // a SQLite file; empty: memory, nothing survives
@@ -36,6 +35,7 @@ struct RuntimeOptions {
   std::string ca_bundle;      // PEM file for TLS; empty: curl's own
   std::string proxy;          // empty: none; the environment is read by the caller, once
   std::string no_proxy;
+  EgressPolicy egress;  // where calls may go
   int32_t connections_per_host_max = 8192;
   std::optional<TestWorld> test_world;               // for users' tests only
   std::shared_ptr<const RetentionPolicy> retention;  // none: nothing is ever deleted
@@ -44,45 +44,6 @@ struct RuntimeOptions {
 struct StartRequest {
   NewRun run;
   uint64_t ticket = 0;  // not 0: a kRunFinished item with this ticket follows when the run ends
-};
-
-struct StartAnswer {
-  Status status;
-  RunId run = 0;
-  bool attached = false;  // the key was known; below is that run as it stands
-  RunStatus run_status = RunStatus::kQueued;
-  Payload result;
-};
-
-enum class ItemKind : uint8_t {
-  kActivate = 0,     // drive this run: workflow, payload (input), history
-  kStepAnswer = 1,   // run, step, ok, payload, attempt: recorded; hand it to whoever awaits it
-  kAttempt = 2,      // run, step, attempt: try the step again now
-  kStop = 3,         // run: drop the activation, its result is no longer wanted
-  kRunFinished = 4,  // ticket, run, run_status, payload; ok: it ended now, not before it was asked for
-  kStarted = 5,      // ticket of start_async: answers
-  kHttp = 6,         // ticket of send: outcome
-  kPause = 7,        // run; ok: begin no further step, report kPark once all is answered; not ok: go on after all
-  kCallHeld = 8,     // run, step, due_at (-1: none), payload (topic): the call was not sent; wait for either in the
-                     // store, then report kCall anew
-};
-
-struct Item {
-  ItemKind kind = ItemKind::kActivate;
-  ChannelId channel = 0;
-  bool ok = true;
-  RunStatus run_status = RunStatus::kRunning;
-  int32_t attempt = 1;
-  RunId run = 0;
-  uint64_t ticket = 0;
-  LeaseToken token = 0;  // kActivate: the claim it belongs to
-  std::string text;      // workflow, or step
-  std::string budgets;   // kActivate: see NewRun
-  WallMs due_at = -1;
-  Payload payload;
-  std::vector<Event> history;
-  std::unique_ptr<std::vector<StartAnswer>> answers;
-  std::unique_ptr<HttpOutcome> outcome;
 };
 
 enum class ReportKind : uint8_t {
@@ -123,14 +84,6 @@ struct Report {
   MoveFunction<void(Item)> answer;
 };
 
-// Counters since open; read without stopping anything.
-struct Counters {
-  int64_t runs_started = 0, runs_succeeded = 0, runs_failed = 0, runs_in_flight = 0;
-  int64_t runs_trimmed = 0, runs_deleted = 0;  // by retention
-  int64_t steps_recorded = 0, calls_sent = 0, calls_in_flight = 0, retries = 0;
-  int64_t sla_breaches = 0, loop_inbox_count = 0, outbox_count = 0;
-};
-
 class Runtime {
  public:
   // Opens the store (waits for its recovery) and starts the threads.
@@ -164,11 +117,17 @@ class Runtime {
   virtual Result<StartAnswer> wait(RunId run, int64_t timeout_ms) = 0;
   // The same without waiting: a kRunFinished item with `ticket` follows (kNotFound in its payload: no such run).
   virtual Status watch(RunId run, uint64_t ticket) = 0;
+  // Reads on in a stream: a kStreamText item with the ask's ticket follows, once there is something or its patience
+  // ends.
+  virtual Status read_stream(StreamAsk ask) = 0;
   // Waits for the store's answer.
   virtual Result<std::vector<RunHistory>> find(FindRequest request) = 0;
   // Limits hold for every engine of the store, and outlive this one. Both wait for the store's answer.
   virtual Status set_limits(const std::string& queue, QueueLimits limits) = 0;
   virtual Result<QueueView> look(const std::string& queue) = 0;
+  virtual Status set_call_limits(const std::string& name, CallLimits limits) = 0;
+  virtual Status set_breaker(const std::string& name, BreakerPolicy policy) = 0;
+  virtual Result<CallsView> look_at_calls() = 0;
   // A small named value, kept beside the runs: see Transition::document. Both wait for the store's answer.
   virtual Status keep(Document document) = 0;
   virtual Result<std::vector<Document>> documents(const std::string& kind, const std::string& name) = 0;

@@ -11,6 +11,7 @@
 //   transition.h  Transition, NewRun               what is kept at once
 //   store.h     Store                              where it is kept
 //   store_file.h StoreFile                         its upkeep, while no engine has it
+//   egress.h    EgressPolicy                       where calls may go
 //   http.h      HttpTransport                      one request, one outcome
 //   call.h      CallSpec, JudgeRule                a request that a run waits for
 //   test_world.h  TestWorld, TestView              a movable clock and a failing store, for users' tests
@@ -19,6 +20,7 @@
 
 #include "stepwell/budget.h"
 #include "stepwell/call.h"
+#include "stepwell/egress.h"
 #include "stepwell/engine.h"
 #include "stepwell/function.h"
 #include "stepwell/history.h"

@@ -88,13 +88,13 @@ class Store {
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
   // Leases up to count_max queued runs (by priority, oldest first, as the queue's limits allow) and runs whose lease
-  // ended, with their events and the messages that they have not taken: token + 1, claims + 1.
+  // ended, with their events, the messages that they have not taken and their streams: token + 1, claims + 1.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
   // Queues up to count_max waiting runs whose time has come by `now`.
   virtual void due(WallMs now, int64_t count_max, DueDone done) = 0;
   // The messages not yet taken by runs that `owner` leases, for stores that several engines share.
   virtual void messages(OwnerId owner, MessagesDone done) = 0;
-  // One run with its events and messages; kNotFound when there is none.
+  // One run with its events, messages and streams; kNotFound when there is none.
   virtual void load(RunId run, MoveFunction<void(Result<RunHistory>)> done) = 0;
   // Extends every lease of `owner` to `until`.
   virtual void renew(OwnerId owner, WallMs until, StatusDone done) = 0;

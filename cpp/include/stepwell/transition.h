@@ -75,6 +75,7 @@ struct Transition {
   std::vector<int64_t> taken;       // ids of messages to this run that its events answer
   std::vector<Message> messages;    // to other runs; those that have ended take none
   std::vector<Creation> creations;  // children, and what the step sent to queues
+  std::vector<StreamPart> parts;    // of streams
   std::vector<Spend> spends;        // applied with the events, and like them once
   std::unique_ptr<NewRun> create;
   // Instead of all that: a message from outside to `run`, which needs no lease. kNotFound for an unknown run,

@@ -1,9 +1,12 @@
 #include "base/json.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
+
+#include "base/json_scan.h"
 
 namespace stepwell::detail {
 
@@ -21,24 +24,43 @@ const json* find_at(const json& document, const std::string& pointer) {
   }
 }
 
-// Looks for a pointer while the text is read: every answer passes here, and building its tree would cost the most.
+// Looks for pointers while the text is read: every answer passes here, and building its tree would cost the most.
 class PointerFinder : public json::json_sax_t {
  public:
-  // Of several members with one name the last counts. `tokens`: the pointer's parts, unescaped.
-  explicit PointerFinder(std::vector<std::string> tokens) : tokens_(std::move(tokens)) {}
-  [[nodiscard]] bool has_found() const { return has_found_; }
+  // What stands at one pointer; of several members with one name the last counts.
+  struct Place {
+    explicit Place(const std::string& pointer) : tokens(json_pointer_parts(pointer)) {}
+    std::vector<std::string> tokens;
+    size_t open_count = 0;  // of the containers that are open, so many lie on the way
+    bool is_key_wanted = false;
+    bool is_something = false;
+    int64_t number = -1;
+  };
 
-  bool null() override { return scalar(false); }
-  bool boolean(bool) override { return scalar(true); }
-  bool number_integer(number_integer_t) override { return scalar(true); }
-  bool number_unsigned(number_unsigned_t) override { return scalar(true); }
-  bool number_float(number_float_t, const string_t&) override { return scalar(true); }
-  bool string(string_t&) override { return scalar(true); }
-  bool binary(binary_t&) override { return scalar(true); }
+  PointerFinder(const std::string& pointer, const std::vector<std::string>& pointers) {
+    places_.reserve(pointers.size() + 1);
+    places_.emplace_back(pointer);
+    for (const std::string& each : pointers) places_.emplace_back(each);
+  }
+  [[nodiscard]] const std::vector<Place>& places() const { return places_; }
+
+  bool null() override { return scalar(false, -1); }
+  bool boolean(bool) override { return scalar(true, -1); }
+  bool number_integer(number_integer_t number) override { return scalar(true, number); }
+  bool number_unsigned(number_unsigned_t number) override {
+    return scalar(true, static_cast<int64_t>(std::min<number_unsigned_t>(number, kNumberMax)));
+  }
+  bool number_float(number_float_t, const string_t&) override { return scalar(true, -1); }
+  bool string(string_t&) override { return scalar(true, -1); }
+  bool binary(binary_t&) override { return scalar(true, -1); }
   bool start_object(size_t) override { return enter(/*is_array=*/false); }
   bool start_array(size_t) override { return enter(/*is_array=*/true); }
   bool key(string_t& name) override {
-    is_key_wanted_ = levels_.back().is_wanted && name == tokens_[levels_.size() - 1];
+    const size_t depth = levels_.size();
+    for (Place& place : places_) {
+      place.is_key_wanted =
+          place.open_count == depth && depth <= place.tokens.size() && place.tokens[depth - 1] == name;
+    }
     return true;
   }
   bool end_object() override { return leave(); }
@@ -46,56 +68,56 @@ class PointerFinder : public json::json_sax_t {
   bool parse_error(size_t, const std::string&, const json::exception&) override { return false; }
 
  private:
+  static constexpr number_unsigned_t kNumberMax = INT64_MAX;
   struct Level {
     bool is_array;
-    bool is_wanted;  // the pointer leads through it
     size_t next_index = 0;
   };
 
-  // Whether the value that begins here lies on the pointer's way.
-  bool is_wanted() {
-    if (levels_.empty()) return true;
-    Level& level = levels_.back();
-    if (!level.is_array) return is_key_wanted_;
-    const size_t index = level.next_index++;
-    return level.is_wanted && std::to_string(index) == tokens_[levels_.size() - 1];
+  // Whether the value that begins here lies on the way to the place, the place itself included.
+  bool is_wanted(const Place& place) const {
+    const size_t depth = levels_.size();
+    if (depth == 0) return true;
+    if (place.open_count != depth || depth > place.tokens.size()) return false;
+    const Level& level = levels_.back();
+    return level.is_array ? place.tokens[depth - 1] == std::to_string(level.next_index) : place.is_key_wanted;
   }
-  bool scalar(bool is_something) {
-    if (is_wanted() && levels_.size() == tokens_.size()) has_found_ = is_something;
-    return true;
+  bool scalar(bool is_something, int64_t number) {
+    for (Place& place : places_) {
+      if (levels_.size() != place.tokens.size() || !is_wanted(place)) continue;
+      place.is_something = is_something;
+      place.number = std::max<int64_t>(number, -1);
+    }
+    return next();
   }
   bool enter(bool is_array) {
-    const bool wanted = is_wanted();
-    const bool is_target = levels_.size() == tokens_.size();
-    if (wanted && is_target) has_found_ = true;
-    levels_.push_back({is_array, wanted && !is_target});
+    const size_t depth = levels_.size();
+    for (Place& place : places_) {
+      if (!is_wanted(place)) continue;
+      if (place.tokens.size() > depth) {
+        place.open_count = depth + 1;
+      } else {
+        place.is_something = true;
+        place.number = -1;
+      }
+    }
+    levels_.push_back({is_array});
     return true;
   }
   bool leave() {
     levels_.pop_back();
+    for (Place& place : places_) place.open_count = std::min(place.open_count, levels_.size());
+    return next();
+  }
+  // After a value.
+  bool next() {
+    if (!levels_.empty()) ++levels_.back().next_index;
     return true;
   }
 
-  const std::vector<std::string> tokens_;
+  std::vector<Place> places_;
   std::vector<Level> levels_;
-  bool is_key_wanted_ = false;
-  bool has_found_ = false;
 };
-
-// The parts of a JSON pointer (RFC 6901), unescaped.
-std::vector<std::string> tokens_of(const std::string& pointer) {
-  std::vector<std::string> tokens;
-  for (size_t begin = 1; begin <= pointer.size();) {
-    const size_t end = std::min(pointer.find('/', begin), pointer.size());
-    std::string& token = tokens.emplace_back();
-    for (size_t i = begin; i < end; ++i) {
-      const bool is_escape = pointer[i] == '~' && i + 1 < end;
-      token.push_back(!is_escape ? pointer[i] : pointer[++i] == '1' ? '/' : '~');
-    }
-    begin = end + 1;
-  }
-  return tokens;
-}
 
 }  // namespace
 
@@ -104,10 +126,18 @@ std::string json_quote(std::string_view text) {
 }
 
 JsonCheck json_check(std::string_view text, const std::string& pointer) {
-  if (pointer.empty()) return json::accept(text) ? JsonCheck::kGood : JsonCheck::kNotJson;
-  PointerFinder finder(tokens_of(pointer));
+  std::vector<int64_t> numbers;
+  return json_check(text, pointer, {}, numbers);
+}
+
+JsonCheck json_check(std::string_view text, const std::string& pointer, const std::vector<std::string>& pointers,
+                     std::vector<int64_t>& numbers) {
+  numbers.assign(pointers.size(), -1);
+  if (pointer.empty() && pointers.empty()) return json::accept(text) ? JsonCheck::kGood : JsonCheck::kNotJson;
+  PointerFinder finder(pointer, pointers);
   if (!json::sax_parse(text, &finder)) return JsonCheck::kNotJson;
-  return finder.has_found() ? JsonCheck::kGood : JsonCheck::kPointerMissing;
+  for (size_t i = 0; i < pointers.size(); ++i) numbers[i] = finder.places()[i + 1].number;
+  return pointer.empty() || finder.places().front().is_something ? JsonCheck::kGood : JsonCheck::kPointerMissing;
 }
 
 std::string json_string_at(std::string_view text, const std::string& pointer) {

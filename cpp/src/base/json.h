@@ -17,6 +17,11 @@ enum class JsonCheck { kGood, kNotJson, kPointerMissing };
 // pointer.
 JsonCheck json_check(std::string_view text, const std::string& pointer);
 
+// The same, reading in the same pass what whole numbers stand at further pointers; `numbers` gets one for each, -1
+// where there is none, or a negative one.
+JsonCheck json_check(std::string_view text, const std::string& pointer, const std::vector<std::string>& pointers,
+                     std::vector<int64_t>& numbers);
+
 // The string at `pointer`, or an empty one when there is none.
 std::string json_string_at(std::string_view text, const std::string& pointer);
 

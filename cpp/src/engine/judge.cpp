@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "engine/rate_headers.h"
 #include "engine/retry.h"
 #include "engine/usage.h"
 
@@ -92,13 +93,62 @@ Verdict failure(const CallSpec& call, ErrorCode code, std::string message, int32
 
 Verdict judge_transport(const CallSpec& call, const HttpOutcome& outcome) {
   const ErrorCode code = outcome.status.code();
-  const bool is_hopeless = code == code::kHttpUrl || code == code::kHttpTls || code == code::kHttpTooLarge ||
-                           outcome.status.kind() == StatusKind::kCancelled;
+  const StatusKind kind = outcome.status.kind();  // kInvalid: a bad URL, or one that the egress guard refuses
+  const bool is_hopeless = kind == StatusKind::kInvalid || kind == StatusKind::kCancelled || code == code::kHttpTls ||
+                           code == code::kHttpTooLarge;
   const bool retryable = !is_hopeless && (call.repeatable || !outcome.maybe_sent);
   std::string text = outcome.status.message();
   if (!retryable && !is_hopeless) text += "; the request may have been processed, so it is not repeated";
   Verdict verdict = failure(call, code, std::move(text), 0, retryable);
+  verdict.blame = is_hopeless ? Blame::kUnknown : Blame::kPeer;
   verdict.maybe_done = outcome.maybe_sent;
+  return verdict;
+}
+
+Blame blame_of(int32_t status, bool is_quota) {
+  if (status == 429) return is_quota ? Blame::kOurs : Blame::kThrottle;
+  return status >= 500 ? Blame::kPeer : Blame::kOurs;
+}
+
+Verdict judge_answer(const CallSpec& call, HttpResponse& response, WallMs wall_ms) {
+  if (response.status < 200 || response.status > 299) {
+    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
+    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
+    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
+    // Another host must not get this one's credentials; and a POST that became a GET would be another request.
+    const bool is_redirect = response.status >= 300 && response.status <= 399 && response.status != 304;
+    Verdict verdict =
+        failure(call, code::kHttpStatus,
+                place_of(call.request) + " answered " + std::to_string(response.status) +
+                    (is_redirect ? ", and redirects are not followed" : "") + ": " + peer_message(response),
+                response.status, retryable);
+    verdict.blame = blame_of(response.status, is_quota);
+    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
+    verdict.maybe_done = is_maybe_done_status(response.status);
+    return verdict;
+  }
+  Usage usage;
+  if (call.judge.json_body) {
+    const JsonCheck check = check_and_count(response.body, call.judge.required_pointer, call.admission.usage, usage);
+    if (check != JsonCheck::kGood) {
+      const std::string seen =
+          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
+      Verdict verdict =
+          failure(call, code::kHttpBody,
+                  place_of(call.request) + " expected JSON" +
+                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
+                      seen + ": " + peer_message(response),
+                  response.status, call.repeatable);
+      verdict.blame = Blame::kOurs;
+      verdict.usage = usage;
+      verdict.maybe_done = true;
+      return verdict;
+    }
+  }
+  Verdict verdict;
+  verdict.ok = true;
+  verdict.usage = usage;
+  verdict.payload = std::move(response.body);
   return verdict;
 }
 
@@ -126,38 +176,46 @@ int64_t parse_retry_after(const HttpHeaders& headers, WallMs wall_ms) {
 
 Verdict judge(const CallSpec& call, HttpOutcome outcome, WallMs wall_ms) {
   if (!outcome.status.is_ok()) return judge_transport(call, outcome);
-  HttpResponse& response = outcome.response;
-  if (response.status < 200 || response.status > 299) {
-    // A used-up quota also answers 429, and no wait helps (OpenAI: insufficient_quota).
-    const bool is_quota = response.status == 429 && response.body.find("insufficient_quota") != std::string::npos;
-    const bool retryable = !is_quota && is_retryable_status(response.status, call.repeatable);
-    Verdict verdict =
-        failure(call, code::kHttpStatus,
-                place_of(call.request) + " answered " + std::to_string(response.status) + ": " + peer_message(response),
-                response.status, retryable);
-    verdict.retry_after_ms = parse_retry_after(response.headers, wall_ms);
-    verdict.maybe_done = is_maybe_done_status(response.status);
-    return verdict;
-  }
-  if (call.judge.json_body) {
-    const JsonCheck check = json_check(response.body, call.judge.required_pointer);
-    if (check != JsonCheck::kGood) {
-      const std::string seen =
-          check == JsonCheck::kNotJson ? "a body that is not JSON" : "JSON without " + call.judge.required_pointer;
-      Verdict verdict =
-          failure(call, code::kHttpBody,
-                  place_of(call.request) + " expected JSON" +
-                      (call.judge.required_pointer.empty() ? "" : " with " + call.judge.required_pointer) + ", saw " +
-                      seen + ": " + peer_message(response),
-                  response.status, call.repeatable);
-      verdict.maybe_done = true;
-      return verdict;
-    }
-  }
+  Verdict verdict = judge_answer(call, outcome.response, wall_ms);
+  if (!call.admission.bucket.empty()) verdict.limits = read_rate_headers(outcome.response.headers, wall_ms);
+  return verdict;
+}
+
+Verdict judge_stream(const CallSpec& call, StreamReader& stream, HttpOutcome outcome, bool is_silent, WallMs wall_ms) {
+  const bool is_stream = outcome.status.is_ok() && is_event_stream(outcome.response);
+  if (is_stream) stream.finish_body();
+  const std::string place = place_of(call.request);
   Verdict verdict;
-  verdict.ok = true;
-  if (!call.spending.budgets.empty()) verdict.usage = read_usage(response.body, call.admission.usage);
-  verdict.payload = std::move(response.body);
+  if (stream.state() == StreamState::kEnded) {
+    verdict.ok = true;
+  } else if (stream.state() == StreamState::kFailed) {
+    const StreamFailure& why = stream.failure();
+    const bool may_pass = is_retryable_kind(why.kind);
+    verdict = failure(call, why.code, place + ": " + why.message, 200,
+                      call.repeatable && why.code != code::kHttpTooLarge && may_pass);
+    verdict.blame =
+        why.code == code::kStreamCut || (why.code == code::kStreamError && may_pass) ? Blame::kPeer : Blame::kOurs;
+  } else if (is_silent) {
+    verdict = failure(call, code::kHttpTimeout,
+                      place + ": the stream brought no event for " + std::to_string(call.stream->idle_ms_max) + " ms",
+                      0, call.repeatable);
+    verdict.blame = Blame::kPeer;
+  } else if (!outcome.status.is_ok() || outcome.response.status < 200 || outcome.response.status > 299) {
+    return judge(call, std::move(outcome), wall_ms);
+  } else {
+    const std::string* type = header(outcome.response.headers, "content-type");
+    verdict = failure(call, code::kHttpBody,
+                      place + " expected text/event-stream with status 200, saw " +
+                          (type == nullptr ? "no media type" : type->substr(0, 100)) + " with " +
+                          std::to_string(outcome.response.status) + ": " + peer_message(outcome.response),
+                      outcome.response.status, call.repeatable);
+    verdict.blame = Blame::kOurs;
+  }
+  verdict.maybe_done = !verdict.ok;
+  verdict.usage = count_in_stream(stream.kept_events(), call.admission.usage);
+  if (is_stream && !call.admission.bucket.empty()) {
+    verdict.limits = read_rate_headers(outcome.response.headers, wall_ms);
+  }
   return verdict;
 }
 

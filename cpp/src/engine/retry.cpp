@@ -1,6 +1,8 @@
 #include "engine/retry.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string_view>
 
 #include "base/random.h"
 
@@ -40,6 +42,15 @@ bool is_retryable_status(int32_t status, bool repeatable) {
     default:
       return false;
   }
+}
+
+bool is_retryable_kind(const std::string& kind) {
+  static constexpr std::string_view kFinal[] = {
+      "invalid_request_error", "authentication_error", "permission_error",    "not_found_error", "request_too_large",
+      "billing_error",         "insufficient_quota",   "invalid_prompt",      "content_filter",  "INVALID_ARGUMENT",
+      "UNAUTHENTICATED",       "PERMISSION_DENIED",    "FAILED_PRECONDITION", "NOT_FOUND",
+  };
+  return std::find(std::begin(kFinal), std::end(kFinal), kind) == std::end(kFinal);
 }
 
 bool is_maybe_done_status(int32_t status) { return status == 408 || (status >= 500 && status != 503); }

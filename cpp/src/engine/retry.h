@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "stepwell/types.h"
 
@@ -26,6 +27,10 @@ RetryDecision decide_retry(const RetryPolicy& policy, const FailedAttempt& faile
 // Whether an HTTP status may be tried again at all (RFC 9110 and the providers' pages: 408, 425, 429, 500, 502, 503,
 // 504, 529). Without `repeatable`, only those by which the peer says that it did not do the work: 429 and 503.
 bool is_retryable_status(int32_t status, bool repeatable);
+
+// Whether an error that a peer reports inside a stream, by its own word for the kind, may pass by itself. Unknown words
+// may; those that say that the request is wrong, unpaid or not allowed do not.
+bool is_retryable_kind(const std::string& kind);
 
 // Whether a peer that answers so may have done, and charged, the work: it does not say that it refused it.
 bool is_maybe_done_status(int32_t status);

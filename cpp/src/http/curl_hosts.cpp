@@ -22,22 +22,28 @@ size_t shard_count_max(const HostLimits& limits) {
 
 }  // namespace
 
-CurlHosts::CurlHosts(Loop& loop, Poller& poller, CurlShards& shards, HostLimits limits,
-                     std::unique_ptr<PinnedName> proxy_name)
+CurlHosts::CurlHosts(Loop& loop, Poller& poller, CurlShards& shards, const EgressGuard& guard, HostLimits limits,
+                     const std::optional<Target>& proxy)
     : loop_(loop),
       poller_(poller),
       shards_(shards),
+      guard_(guard),
       limits_(std::move(limits)),
-      shard_count_max_(shard_count_max(limits_)),
-      proxy_name_(std::move(proxy_name)) {}
+      shard_count_max_(shard_count_max(limits_)) {
+  if (!proxy) return;
+  proxy_ = EgressGuard::proxy_at(*proxy);
+  proxy_name_ = std::make_unique<PinnedName>(loop_, poller_, guard_, proxy_, *proxy);
+}
 
 Result<std::shared_ptr<const ParsedUrl>> CurlHosts::parse(const std::string& url) {
   const auto known = urls_.find(url);
-  if (known != urls_.end()) return known->second;
+  if (known != urls_.end()) return known->second;  // what is refused is not kept
   auto target = parse_target(url);
   if (!target) return target.error();
   auto parsed = std::make_shared<ParsedUrl>();
-  parsed->host = &host_of(*target);
+  CurlHost& host = host_of(*target);
+  if (!host.refused.is_ok()) return host.refused;
+  parsed->host = &host;
   parsed->url = std::move(target->url);
   if (url.size() <= kUrlBytesMax) {
     if (urls_.size() >= kUrlCountMax) urls_.clear();
@@ -53,13 +59,16 @@ CurlHost& CurlHosts::host_of(const Target& target) {
   if (hosts_.size() >= kHostCountMax) forget_quiet_hosts();
   auto host = std::make_unique<CurlHost>();
   host->place = target.place();
+  host->destination = guard_.destination_of(target);
+  host->refused = guard_.judge(target, host->destination);
   host->is_tls = target.scheme == "https";
   host->protocol = host->is_tls && limits_.http2 ? HostProtocol::kUnknown : HostProtocol::kHttp1;
   if (proxy_name_ && !matches_no_proxy(limits_.no_proxy, target.host)) {
     host->proxy = limits_.proxy;
     host->name = proxy_name_.get();
+    host->destination = proxy_;
   } else {
-    host->own_name = std::make_unique<PinnedName>(loop_, poller_, target.host, target.port);
+    host->own_name = std::make_unique<PinnedName>(loop_, poller_, guard_, host->destination, target);
     host->name = host->own_name.get();
   }
   return *hosts_.emplace(key, std::move(host)).first->second;

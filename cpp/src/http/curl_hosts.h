@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "http/curl_shards.h"
+#include "http/egress.h"
 #include "http/pinned_name.h"
 #include "http/target.h"
 #include "stepwell/http.h"
@@ -27,8 +29,10 @@ struct HostPool {
 };
 
 struct CurlHost {
-  std::string place;  // "host:port"
-  std::string proxy;  // empty: reached directly
+  std::string place;        // "host:port"
+  std::string proxy;        // empty: reached directly
+  Status refused;           // by the egress guard, whatever its addresses
+  Destination destination;  // whose addresses are connected to: its own or the proxy's
   bool is_tls = false;
   HostProtocol protocol = HostProtocol::kHttp1;
   PinnedName* name = nullptr;  // whose addresses are connected to: its own or the proxy's
@@ -57,9 +61,11 @@ struct HostLimits {
 
 class CurlHosts {
  public:
-  CurlHosts(Loop& loop, Poller& poller, CurlShards& shards, HostLimits limits, std::unique_ptr<PinnedName> proxy_name);
+  // `proxy`: what limits.proxy says.
+  CurlHosts(Loop& loop, Poller& poller, CurlShards& shards, const EgressGuard& guard, HostLimits limits,
+            const std::optional<Target>& proxy);
 
-  // kInvalid (kHttpUrl) for what cannot be sent to. The host stays as long as it is in use.
+  // kInvalid (kHttpUrl, kEgress...) for what cannot or must not be sent to. The host stays as long as it is in use.
   Result<std::shared_ptr<const ParsedUrl>> parse(const std::string& url);
   // How many requests may be with curl at once.
   int32_t running_max(const CurlHost& host) const;
@@ -81,8 +87,10 @@ class CurlHosts {
   Loop& loop_;
   Poller& poller_;
   CurlShards& shards_;
+  const EgressGuard& guard_;
   const HostLimits limits_;
   const size_t shard_count_max_;
+  Destination proxy_;
   std::unique_ptr<PinnedName> proxy_name_;
   std::unordered_map<std::string, std::shared_ptr<const ParsedUrl>> urls_;
   std::unordered_map<std::string, std::unique_ptr<CurlHost>> hosts_;

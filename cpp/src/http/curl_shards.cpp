@@ -45,8 +45,6 @@ void CurlShards::schedule_turn() {
 }
 
 void CurlShards::own_sockets_of(CURL* easy) {
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
   curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
   curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, this);
 }
@@ -63,15 +61,15 @@ int CurlShards::on_timer_wish(CURLM*, long timeout_ms, void* shard) {
   return 0;
 }
 
-curl_socket_t CurlShards::open_socket(void* self, curlsocktype, curl_sockaddr* address) {
+curl_socket_t CurlShards::open_socket(const curl_sockaddr& address) {
   // Close-on-exec from the start: a child that the host starts meanwhile must not inherit open calls.
 #ifdef SOCK_CLOEXEC
-  const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  const int fd = ::socket(address.family, address.socktype | SOCK_CLOEXEC, address.protocol);
 #else
-  const int fd = ::socket(address->family, address->socktype, address->protocol);
+  const int fd = ::socket(address.family, address.socktype, address.protocol);
 #endif
   if (fd < 0) return CURL_SOCKET_BAD;
-  Socket& opened = static_cast<CurlShards*>(self)->socket_at(fd);
+  Socket& opened = socket_at(fd);
   opened = {};
   opened.is_own = true;
   return fd;

@@ -59,6 +59,8 @@ class CurlShards {
   void schedule_turn();
   // To be set on every easy handle: the descriptors must be known here before curl closes them.
   void own_sockets_of(CURL* easy);
+  // What every easy handle must open its sockets with.
+  curl_socket_t open_socket(const curl_sockaddr& address);
   // From now on curl's wishes are ignored: for taking things apart.
   void mute() { is_muted_ = true; }
 
@@ -72,7 +74,6 @@ class CurlShards {
 
   static int on_socket_wish(CURL* easy, curl_socket_t fd, int what, void* shard, void* socket);
   static int on_timer_wish(CURLM* multi, long timeout_ms, void* shard);
-  static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
   static int close_socket(void* self, curl_socket_t fd);
 
   Socket& socket_at(curl_socket_t fd);

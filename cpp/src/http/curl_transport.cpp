@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "http/curl_call.h"
 #include "http/curl_hosts.h"
 #include "http/curl_shards.h"
+#include "http/egress.h"
 #include "http/target.h"
 
 namespace stepwell {
@@ -21,6 +23,7 @@ namespace detail {
 
 namespace {
 
+constexpr int64_t kLookMsMax = 15'000;
 constexpr size_t kIdleEasyCountMax = 1'024;  // about 6 KB each
 
 int64_t steady_ns() {
@@ -32,15 +35,18 @@ int64_t steady_ns() {
 
 class CurlTransport final : public HttpTransport, private ShardListener, private CallListener {
  public:
-  CurlTransport(Loop& loop, Poller& poller, HostLimits limits, EasyOptions easy, std::unique_ptr<PinnedName> proxy_name)
+  CurlTransport(Loop& loop, Poller& poller, EgressPolicy egress, HostLimits limits, EasyOptions easy,
+                const std::optional<Target>& proxy)
       : loop_(loop),
+        guard_(std::move(egress)),
         easy_options_(std::move(easy)),
         shards_(loop, poller, *this),
-        hosts_(loop, poller, shards_, std::move(limits), std::move(proxy_name)) {}
+        hosts_(loop, poller, shards_, guard_, std::move(limits), proxy) {}
 
   ~CurlTransport() override;
 
-  CallId send(HttpRequest request, HttpDone done) override;
+  CallId send(HttpRequest request, HttpDone done) override { return stream(std::move(request), {}, std::move(done)); }
+  CallId stream(HttpRequest request, HttpBody body, HttpDone done) override;
   void cancel(CallId call) override;
 
  private:
@@ -52,6 +58,7 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   void shard_progressed(CurlShard& shard) override;
   void turn_begins() override;
   void protocol_seen(CurlCall& call, bool is_http2) override;
+  curl_socket_t open_socket(CurlCall& call, const curl_sockaddr& address) override;
   void connection_made(CurlCall& call) override;
 
   CurlCall& new_call();
@@ -62,11 +69,18 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   void wait_for_name(CurlHost& host);
   void start(CurlCall& call);
   void on_deadline(CallId id);
+  int64_t stall_ms_of(const CurlCall& call) const;
+  // Looks again soon enough to notice that `call` stalls.
+  void watch_for_stalls(const CurlCall& call);
+  // One look at every running call, so that a call costs no timer.
+  void look_for_stalls();
+  bool is_stalled(CurlCall& call) const;
   // Takes the call from curl and keeps its outcome for the end of the turn. The slot is free afterwards.
   void finish(CurlCall& call, Status status);
   void take_from_curl(CurlCall& call, bool is_warm);
 
   Loop& loop_;
+  const EgressGuard guard_;
   const EasyOptions easy_options_;
   CurlShards shards_;
   CurlHosts hosts_;
@@ -75,12 +89,15 @@ class CurlTransport final : public HttpTransport, private ShardListener, private
   std::vector<CURL*> idle_easies_;       // all set up; the hottest last
   std::vector<CurlHost*> listed_hosts_;  // a seat became free, or the first answer told the protocol
   std::vector<Finished> finished_;
+  TimerId look_ = 0;
+  int64_t look_due_ms_ = 0;
   bool* ended_ = nullptr;  // set while outcomes are handed out; tells that one of them ended the transport
 };
 
 CurlTransport::~CurlTransport() {
   if (ended_ != nullptr) *ended_ = true;
   shards_.mute();
+  if (look_ != 0) loop_.cancel(look_);
   for (const auto& call : calls_) {
     if (call->deadline != 0) loop_.cancel(call->deadline);
     if (call->easy != nullptr) take_from_curl(*call, /*is_warm=*/false);
@@ -88,12 +105,16 @@ CurlTransport::~CurlTransport() {
   for (CURL* easy : idle_easies_) curl_easy_cleanup(easy);
 }
 
-CallId CurlTransport::send(HttpRequest request, HttpDone done) {
+CallId CurlTransport::stream(HttpRequest request, HttpBody body, HttpDone done) {
   CurlCall& call = new_call();
   const CallId id = call.id;
   call.request = std::move(request);
   call.done = std::move(done);
+  call.body = std::move(body);
   call.sent_at_ns = steady_ns();
+  call.request.body_bytes_max = std::min(call.request.body_bytes_max, guard_.policy().body_bytes_max);
+  call.request.header_bytes_max = std::min(call.request.header_bytes_max, guard_.policy().header_bytes_max);
+  call.unpack_ratio_max = guard_.policy().unpack_ratio_max;
   if (Status status = check_request(call.request); !status.is_ok()) {
     finish(call, std::move(status));
     return id;
@@ -200,8 +221,54 @@ void CurlTransport::start(CurlCall& call) {
   route.waits_for_multiplexing = host.protocol != HostProtocol::kHttp1;
   fill_easy(call, route);
   const CURLMcode added = curl_multi_add_handle(host.pools[call.pool].shard->multi, call.easy);
-  if (added != CURLM_OK)
+  if (added != CURLM_OK) {
     finish(call, {StatusKind::kIo, code::kHttpConnect, host.place + ": " + curl_multi_strerror(added)});
+    return;
+  }
+  watch_for_stalls(call);
+}
+
+int64_t CurlTransport::stall_ms_of(const CurlCall& call) const {
+  return call.request.stall_ms_max >= 0 ? call.request.stall_ms_max : guard_.policy().stall_ms_max;
+}
+
+void CurlTransport::watch_for_stalls(const CurlCall& call) {
+  const int64_t stall_ms = stall_ms_of(call);
+  if (stall_ms == 0) return;
+  const int64_t in_ms = std::clamp<int64_t>(stall_ms / 4, 1, kLookMsMax);
+  if (look_ != 0 && look_due_ms_ - loop_.now_ms() <= in_ms) return;
+  if (look_ != 0) loop_.cancel(look_);
+  look_due_ms_ = loop_.now_ms() + in_ms;
+  look_ = loop_.after(in_ms, [this] { look_for_stalls(); });
+}
+
+void CurlTransport::look_for_stalls() {
+  look_ = 0;
+  for (const auto& call : calls_) {
+    if (call->easy == nullptr) continue;
+    if (is_stalled(*call)) {
+      finish(*call, {StatusKind::kTimeout, code::kHttpTimeout,
+                     call->host->place + ": the answer began and then brought less than a byte a second for " +
+                         std::to_string(stall_ms_of(*call)) + " ms"});
+    } else {
+      watch_for_stalls(*call);
+    }
+  }
+}
+
+bool CurlTransport::is_stalled(CurlCall& call) const {
+  const int64_t stall_ms = stall_ms_of(call);
+  if (stall_ms == 0 || call.header_bytes == 0) return false;  // before the answer only the total time counts
+  curl_off_t received = 0;
+  curl_easy_getinfo(call.easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+  const int64_t bytes = received + call.header_bytes;
+  const int64_t now_ms = loop_.now_ms();
+  const int64_t passed_ms = now_ms - call.window_at_ms;
+  if (call.window_at_ms >= 0 && passed_ms < stall_ms) return false;
+  const bool is_slow = call.window_at_ms >= 0 && (bytes - call.window_bytes) * 1'000 < passed_ms;
+  call.window_at_ms = now_ms;
+  call.window_bytes = bytes;
+  return is_slow;
 }
 
 void CurlTransport::on_deadline(CallId id) {
@@ -237,13 +304,20 @@ void CurlTransport::finish(CurlCall& call, Status status) {
   if (finished.outcome.status.is_ok()) finished.outcome.response = std::move(call.response);
   call.response = {};
   call.request = {};
+  call.body = {};
   call.url.reset();
   call.pin.reset();
   call.host = nullptr;
   call.deadline = 0;
   call.header_bytes = 0;
+  call.body_bytes = 0;
+  call.window_at_ms = -1;
+  call.has_two_lengths = false;
+  call.refused = Status::ok();
   call.may_be_sent = false;
   call.is_resend_refused = false;
+  call.is_unwanted = false;
+  call.body_way = BodyWay::kUnknown;
   call.too_large = TooLarge::kNo;
   call.id = 0;
   free_slots_.push_back(call.slot);
@@ -290,6 +364,16 @@ void CurlTransport::protocol_seen(CurlCall& call, bool is_http2) {
   if (host.protocol == seen) return;
   host.protocol = seen;
   start_waiting_later(host);
+}
+
+curl_socket_t CurlTransport::open_socket(CurlCall& call, const curl_sockaddr& address) {
+  // The names' addresses were judged before curl got them. This is the address that it really uses.
+  const auto known = address_of(address.addr);
+  Status judged = known ? guard_.judge(call.host->destination, *known)
+                        : Status(StatusKind::kInvalid, code::kEgressAddress, call.host->place + ": not an IP address");
+  if (judged.is_ok()) return shards_.open_socket(address);
+  call.refused = std::move(judged);
+  return CURL_SOCKET_BAD;
 }
 
 void CurlTransport::connection_made(CurlCall& call) {
@@ -341,11 +425,12 @@ Result<std::unique_ptr<HttpTransport>> open_curl_transport(Loop& loop, Poller& p
   auto bundle = find_ca_bundle(options.ca_bundle);
   if (!bundle) return bundle.error();
   easy.ca_bundle = std::move(*bundle);
-  std::unique_ptr<PinnedName> proxy_name;
+  STEPWELL_TRY(check_policy(options.egress));
+  std::optional<Target> proxy;
   if (!options.proxy.empty()) {
-    auto proxy = parse_proxy(options.proxy);
-    if (!proxy) return proxy.error();
-    proxy_name = std::make_unique<PinnedName>(loop, poller, proxy->host, proxy->port);
+    auto parsed = parse_proxy(options.proxy);
+    if (!parsed) return parsed.error();
+    proxy = std::move(*parsed);
   }
   HostLimits limits;
   limits.connections_per_host_max = bound_by_descriptors(options.connections_per_host_max);
@@ -353,8 +438,8 @@ Result<std::unique_ptr<HttpTransport>> open_curl_transport(Loop& loop, Poller& p
   limits.http2 = options.http2;
   limits.proxy = std::move(options.proxy);
   limits.no_proxy = std::move(options.no_proxy);
-  return std::unique_ptr<HttpTransport>(
-      std::make_unique<CurlTransport>(loop, poller, std::move(limits), std::move(easy), std::move(proxy_name)));
+  return std::unique_ptr<HttpTransport>(std::make_unique<CurlTransport>(loop, poller, std::move(options.egress),
+                                                                        std::move(limits), std::move(easy), proxy));
 }
 
 }  // namespace stepwell

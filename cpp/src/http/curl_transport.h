@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "stepwell/egress.h"
 #include "stepwell/http.h"
 #include "stepwell/loop.h"
 #include "stepwell/status.h"
@@ -22,11 +23,12 @@ struct CurlOptions {
   int32_t connections_per_host_max = 8192;  // further requests wait; the descriptor limit of the process bounds it too
   int32_t connections_per_shard = 64;       // curl searches its pool linearly, so each multi handle gets few
   bool http2 = true;
+  EgressPolicy egress = {};
 };
 
 // `loop` and `poller` must outlive the transport. Opened on any thread before the loop runs, else on the loop thread;
 // destroyed on the loop thread, or on any once the loop has stopped. Requests in flight then end without an outcome,
-// connections close. kInvalid: the proxy, the bundle or a number cannot be used.
+// connections close. kInvalid: the proxy, the policy, the bundle or a number cannot be used.
 Result<std::unique_ptr<HttpTransport>> open_curl_transport(Loop& loop, Poller& poller, CurlOptions options);
 
 }  // namespace stepwell

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "http/target.h"
-
 namespace stepwell::detail {
 
 namespace {
@@ -25,11 +23,14 @@ std::string pin_text(const std::string& host, const std::string& port, const std
 
 }  // namespace
 
-PinnedName::PinnedName(Loop& loop, Poller& poller, std::string host, std::string port)
+PinnedName::PinnedName(Loop& loop, Poller& poller, const EgressGuard& guard, Destination destination,
+                       const Target& target)
     : loop_(loop),
       poller_(poller),
-      host_(std::move(host)),
-      port_(std::move(port)),
+      guard_(guard),
+      destination_(std::move(destination)),
+      host_(target.host),
+      port_(target.port),
       is_numeric_(is_numeric_host(host_)) {}
 
 bool PinnedName::is_ready() {
@@ -49,7 +50,10 @@ void PinnedName::resolve() {
 
 void PinnedName::note(Result<std::vector<std::string>> addresses) {
   is_resolving_ = false;
-  if (addresses) {
+  Status status = addresses.error();
+  if (status.is_ok()) status = judge(*addresses);
+  if (addresses && !status.is_ok()) pin_.reset();  // what it stood for yesterday is no excuse
+  if (status.is_ok()) {
     resolved_at_ms_ = loop_.now_ms();
     const std::string text = pin_text(host_, port_, *addresses);
     if (!pin_ || text != pin_->list->data) {
@@ -60,8 +64,18 @@ void PinnedName::note(Result<std::vector<std::string>> addresses) {
     }
   }
   auto waiting = std::exchange(waiting_, {});
-  const Status status = addresses.error();
   for (auto& done : waiting) done(status);
+}
+
+Status PinnedName::judge(const std::vector<std::string>& addresses) const {
+  for (const std::string& text : addresses) {
+    const auto address = parse_address(text);
+    if (!address) {
+      return {StatusKind::kInvalid, code::kEgressAddress, destination_.place + ": it resolves to what is no address"};
+    }
+    STEPWELL_TRY(guard_.judge(destination_, *address));
+  }
+  return Status::ok();
 }
 
 }  // namespace stepwell::detail

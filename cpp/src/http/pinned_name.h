@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "http/egress.h"
+#include "http/target.h"
 #include "stepwell/function.h"
 #include "stepwell/loop.h"
 #include "stepwell/status.h"
@@ -28,13 +30,14 @@ struct AddressPin {
 
 class PinnedName {
  public:
-  // `host` may be an address, which needs no look-up and no pin.
-  PinnedName(Loop& loop, Poller& poller, std::string host, std::string port);
+  // The host may be an address, which needs no look-up and no pin.
+  PinnedName(Loop& loop, Poller& poller, const EgressGuard& guard, Destination destination, const Target& target);
 
   // Whether requests may go there now. If not, `wait`. Starts a new look-up when the last is a minute old; until that
   // ends, and for ten minutes if it fails, the old addresses are good enough.
   bool is_ready();
-  // Requires !is_ready(). Calls back once, later; not at all when this object ends first.
+  // Requires !is_ready(). Calls back once, later; not at all when this object ends first. One address that the guard
+  // refuses makes the name unusable: a name with a public and a private address is how a rebinding attack looks.
   void wait(MoveFunction<void(Status)> done) { waiting_.push_back(std::move(done)); }
   // Null for an address, and before the first look-up has ended.
   [[nodiscard]] const std::shared_ptr<const AddressPin>& pin() const { return pin_; }
@@ -42,9 +45,12 @@ class PinnedName {
  private:
   void resolve();
   void note(Result<std::vector<std::string>> addresses);
+  [[nodiscard]] Status judge(const std::vector<std::string>& addresses) const;
 
   Loop& loop_;
   Poller& poller_;
+  const EgressGuard& guard_;
+  const Destination destination_;
   const std::string host_;
   const std::string port_;
   const bool is_numeric_;

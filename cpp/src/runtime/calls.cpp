@@ -1,11 +1,46 @@
 #include "runtime/calls.h"
 
+#include <utility>
+
 #include "engine/judge.h"
+#include "runtime/streams.h"
 
 namespace stepwell::detail {
 
+namespace {
+
+void send_streamed(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
+                   MoveFunction<void(Verdict)> done) {
+  std::shared_ptr<LiveStream> stream = call->stream;
+  if (stream->owner == nullptr) return;  // nobody waits any more
+  RunningCall& sending = *call;
+  stream->owner->begin_attempt(*stream, [&transport, weak = std::weak_ptr<RunningCall>(call)] {
+    const auto running = weak.lock();
+    if (running && running->sent != 0) transport.cancel(running->sent);
+  });
+  HttpRequest request = call->spec->request;
+  sending.sent = transport.stream(
+      std::move(request), [stream](std::string_view bytes) { return stream->take(bytes); },
+      [call = std::move(call), stream, wall_ms, done = std::move(done)](HttpOutcome outcome) mutable {
+        call->sent = 0;
+        Verdict verdict;
+        if (stream->owner != nullptr && stream->reader) {
+          verdict = judge_stream(*call->spec, *stream->reader, std::move(outcome), stream->is_silent, wall_ms);
+          Payload payload = stream->owner->end_attempt(stream, verdict.ok);
+          if (verdict.ok) verdict.payload = std::move(payload);
+        }
+        done(std::move(verdict));
+      });
+}
+
+}  // namespace
+
 void send_attempt(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
                   MoveFunction<void(Verdict)> done) {
+  if (call->stream) {
+    send_streamed(transport, std::move(call), wall_ms, std::move(done));
+    return;
+  }
   HttpRequest request = call->spec->request;  // a copy: a retry sends it again
   RunningCall& sending = *call;
   sending.sent = transport.send(std::move(request),

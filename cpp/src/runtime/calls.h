@@ -8,10 +8,14 @@
 
 namespace stepwell::detail {
 
+struct LiveStream;
+
 // Kept while the call may still need another attempt. Loop thread only.
 struct RunningCall {
   std::unique_ptr<CallSpec> spec;
-  CallId sent = 0;  // 0: none in flight
+  CallId sent = 0;                     // 0: none in flight
+  uint64_t place = 0;                  // in a line of the admission stage; 0: in none
+  std::shared_ptr<LiveStream> stream;  // of a call whose answer is one
 };
 
 // Starts one attempt; `done` gets the verdict on the loop thread, never inside this call, also after a cancel. The call

@@ -42,7 +42,10 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       sink_(std::move(sink)),
       options_(options),
       self_(std::make_shared<Dispatcher*>(this)),
-      random_state_(options.seed) {
+      streams_(loop, store, *this),
+      random_state_(options.seed),
+      admission_(loop, options.seed,
+                 [this](const CallRef& call, Ruling ruling) { on_ruling(call, std::move(ruling)); }) {
   store_.watch([this, self = self_] {
     if (*self == nullptr) return;
     for (auto& [name, queue] : queues_) {
@@ -242,7 +245,8 @@ void Dispatcher::on_report(Report& report) {
       input.spending = report.call->spending;
       auto call = std::make_shared<RunningCall>();
       call->spec = std::move(report.call);
-      if (!active.calls.emplace(input.step, std::move(call)).second) return;  // under way already
+      if (!active.calls.emplace(input.step, call).second) return;  // under way already
+      call->stream = open_stream(report.run, active, input.step, *call->spec);
       break;
     }
     case ReportKind::kRunCompensated:
@@ -344,6 +348,10 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
   STEPWELL_CHECK(continuations.size() == answers.size(), "the store must answer each transition");
   for (size_t i = 0; i < answers.size(); ++i) {
     Continuation& continuation = continuations[i];
+    if (continuation.stream) {
+      streams_.commit_done(*continuation.stream, answers[i].status.is_ok(), continuation.stream_generation,
+                           continuation.stream_end);
+    }
     if (continuation.start) {
       on_started(continuation, answers[i]);
     } else if (continuation.done) {
@@ -407,6 +415,7 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
     case CommandKind::kAnswerStep:
       ++counters_.steps_recorded;
       active.calls.erase(command.step);
+      streams_.recorded(run, command.step, command.ok, command.payload);
       answer(active, item_of(ItemKind::kStepAnswer, run, command));
       return;
     case CommandKind::kAskAttempt:
@@ -469,34 +478,9 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
   }
 }
 
-void Dispatcher::send_call(RunId run, Active& active, const std::string& step, int32_t attempt) {
-  const auto call = active.calls.find(step);
-  if (call == active.calls.end()) return;
-  ++counters_.calls_sent;
-  ++counters_.calls_in_flight;
-  send_attempt(transport_, call->second, loop_.wall_ms(),
-               [this, self = self_, run, token = active.token, step, attempt, begun = loop_.now_ms()](Verdict verdict) {
-                 if (*self == nullptr) return;
-                 --counters_.calls_in_flight;
-                 const auto found = active_.find(run);
-                 if (found == active_.end() || found->second->token != token) return;
-                 Input input;
-                 input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
-                 input.attempt = attempt;
-                 input.retryable = verdict.retryable;
-                 input.retry_after_ms = verdict.retry_after_ms;
-                 input.maybe_done = verdict.maybe_done;
-                 input.usage = verdict.usage;
-                 input.step = step;
-                 input.took_ms = loop_.now_ms() - begun;
-                 input.payload = std::move(verdict.payload);
-                 feed(run, *found->second, std::move(input));
-                 schedule_flush();
-               });
-}
-
 // Tells everybody who waits for `run` how it ended.
 void Dispatcher::release_run(RunId run, RunStatus status, const Payload& payload, bool is_recorded) {
+  streams_.run_ended(run);
   const auto found = waiters_.find(run);
   if (found == waiters_.end()) return;
   std::vector<Waiter> waiters = std::move(found->second);
@@ -552,8 +536,10 @@ void Dispatcher::drop(RunId run) {
   // Moved out first: cancelling a call must not find the run again.
   const std::unique_ptr<Active> active = std::move(found->second);
   active_.erase(found);
+  streams_.let_go(run);
   for (const TimerId timer : active->timers) loop_.cancel(timer);
   for (auto& [step, call] : active->calls) {
+    admission_.withdraw(call->place);
     if (call->sent != 0) transport_.cancel(call->sent);
   }
 }

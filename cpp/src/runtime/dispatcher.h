@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/admission.h"
 #include "runtime/calls.h"
+#include "runtime/streams.h"
 #include "stepwell/engine.h"
 #include "stepwell/http.h"
 #include "stepwell/loop.h"
@@ -32,10 +34,10 @@ struct DispatcherOptions {
   uint64_t seed = 1;  // run ids and retry jitter
 };
 
-class Dispatcher {
+class Dispatcher : private StreamHost {
  public:
   Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink sink, DispatcherOptions options);
-  ~Dispatcher();
+  virtual ~Dispatcher();
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
@@ -48,11 +50,13 @@ class Dispatcher {
   void send(std::vector<HttpRequest> requests, uint64_t ticket);
   void set_limits(const std::string& queue, const QueueLimits& limits, StatusDone done);
   void keep(Document document, StatusDone done);
+  void read_stream(StreamAsk ask);
   void change_budget(BudgetChange change, StatusDone done);
   // Stops claiming, gives the leases back and completes when all of that is committed.
   void release_all(StatusDone done);
 
   [[nodiscard]] Counters counters() const;
+  [[nodiscard]] AdmissionStage& admission() { return admission_; }
   // Threads of the host that wait in Runtime::record.
   [[nodiscard]] int64_t asking_count() const;
   // Whether somebody waits for the end of a run.
@@ -70,13 +74,16 @@ class Dispatcher {
     bool is_limited = false;    // in the store, as far as it is known here
   };
   struct Active {
-    Active(const RunHistory& history, uint64_t seed) : machine(history, seed), token(history.row.token) {}
+    Active(const RunHistory& history, uint64_t seed)
+        : machine(history, seed), token(history.row.token), kept_streams(history.streams) {}
     RunMachine machine;
     LeaseToken token;
     Queue* queue = nullptr;
+    int32_t priority = 0;
     std::unordered_map<std::string, std::shared_ptr<RunningCall>> calls;
     std::unordered_map<std::string, MoveFunction<void(Item)>> answers;  // of steps whose reporter waits
     std::vector<TimerId> timers;
+    std::vector<KeptStream> kept_streams;  // of former lives
   };
   struct Waiter {
     uint64_t ticket = 0;
@@ -92,11 +99,14 @@ class Dispatcher {
     std::shared_ptr<StartBatch> batch;
     Queue* claimed_for = nullptr;
     StatusDone done;
-    std::vector<Message> messages;  // what other runs of this engine are told after the commit
-    bool queues_runs = false;       // creations
-    WallMs wake_at = -1;            // of a run that was laid aside
-    int64_t breaches = 0;           // of agreed times, among its events
-    std::string asks;               // a step: its call is sent if budgets have room for it
+    std::vector<Message> messages;       // what other runs of this engine are told after the commit
+    bool queues_runs = false;            // creations
+    WallMs wake_at = -1;                 // of a run that was laid aside
+    int64_t breaches = 0;                // of agreed times, among its events
+    std::string asks;                    // a step: its call is sent if budgets have room for it
+    std::shared_ptr<LiveStream> stream;  // whose text this is, up to there
+    int64_t stream_generation = 0;
+    int64_t stream_end = 0;
   };
 
   void feed(RunId run, Active& active, Input input);
@@ -114,6 +124,12 @@ class Dispatcher {
   void on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> claimed);
   void activate(Queue& queue, RunHistory history);
   void send_call(RunId run, Active& active, const std::string& step, int32_t attempt);
+  std::shared_ptr<LiveStream> open_stream(RunId run, Active& active, const std::string& step, const CallSpec& call);
+  bool keep(const std::shared_ptr<LiveStream>& stream, StreamPart part) override;
+  void hand_out(Item item) override;
+  void flush_all() override { flush(); }
+  void on_ruling(const CallRef& call, Ruling ruling);
+  void transmit(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void claim_at(Queue& queue, WallMs at);
@@ -141,6 +157,7 @@ class Dispatcher {
   // Tells late callbacks of the loop that the dispatcher is gone.
   std::shared_ptr<Dispatcher*> self_;
 
+  Streams streams_;
   std::unordered_map<RunId, std::unique_ptr<Active>> active_;
   std::unordered_map<RunId, std::vector<Waiter>> waiters_;
   std::unordered_map<std::string, std::unique_ptr<Queue>> queues_;
@@ -153,6 +170,7 @@ class Dispatcher {
   TimerId wake_timer_ = 0;
   bool is_looking_for_due_ = false;
   uint64_t random_state_;
+  AdmissionStage admission_;
   RunId last_run_id_ = 0;
   Counters counters_;
 };

@@ -109,6 +109,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   }
   auto active = std::make_unique<Active>(history, options_.seed ^ static_cast<uint64_t>(run));
   active->queue = &queue;
+  active->priority = history.row.priority;
   Active& kept = *active;
   active_.emplace(run, std::move(active));
   // What was recorded counts for a run: one that gets on in each of its lives is no poison.
@@ -235,6 +236,7 @@ void Dispatcher::send(std::vector<HttpRequest> requests, uint64_t ticket) {
 Counters Dispatcher::counters() const {
   Counters counters = counters_;
   counters.runs_in_flight = static_cast<int64_t>(active_.size());
+  admission_.add_to(counters);
   return counters;
 }
 

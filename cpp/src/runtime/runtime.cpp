@@ -114,6 +114,7 @@ class RuntimeDoor final : public Runtime {
     curl.ca_bundle = options_.ca_bundle;
     curl.proxy = options_.proxy;
     curl.no_proxy = options_.no_proxy;
+    curl.egress = options_.egress;
     curl.connections_per_host_max = options_.connections_per_host_max;
     auto transport = open_curl_transport(*loop_, *loop_, curl);
     if (!transport) return transport.error();
@@ -228,6 +229,10 @@ class RuntimeDoor final : public Runtime {
     });
   }
 
+  Status read_stream(StreamAsk ask) override {
+    return admit(1, [this, ask = std::move(ask)]() mutable { dispatcher_->read_stream(std::move(ask)); });
+  }
+
   Result<std::vector<RunHistory>> find(FindRequest request) override {
     return ask<std::vector<RunHistory>>(
         [this, request = std::move(request)](auto send) mutable { store_->find(std::move(request), std::move(send)); });
@@ -239,6 +244,26 @@ class RuntimeDoor final : public Runtime {
 
   Result<QueueView> look(const std::string& queue) override {
     return ask<QueueView>([this, queue](auto send) { store_->look(queue, std::move(send)); });
+  }
+
+  Status set_call_limits(const std::string& name, CallLimits limits) override {
+    return order([this, name, limits](auto send) {
+      dispatcher_->admission().set_limits(name, limits);
+      send(Status::ok());
+    });
+  }
+
+  Status set_breaker(const std::string& name, BreakerPolicy policy) override {
+    return order([this, name, policy](auto send) {
+      dispatcher_->admission().set_breaker(name, policy);
+      send(Status::ok());
+    });
+  }
+
+  Result<CallsView> look_at_calls() override {
+    return ask<CallsView>([this](auto send) {
+      send(CallsView{dispatcher_->admission().buckets(), dispatcher_->admission().circuits()});
+    });
   }
 
   Status keep(Document document) override {

@@ -1,4 +1,5 @@
-// The world's budgets: some calls cost, caps are reached and raised, and the sums must always be right.
+// The world's limits and budgets: calls wait, some calls cost, caps are reached and raised, and the sums must always be
+// right.
 #include <map>
 #include <utility>
 
@@ -107,6 +108,46 @@ void SimWorld::check_ledger(const std::vector<RunHistory>& runs) {
     sums.erase(row.name);
   }
   if (!sums.empty()) fail("a history pays from a budget that is not there");
+}
+
+// Whoever is leased counts, however long ago the engine that leased it fell silent.
+void SimWorld::check_limits() {
+  if (!has_steady_limits_) return;
+  FindRequest everything;
+  everything.count_max = 1'000'000;
+  std::map<std::string, int64_t> running;
+  int64_t all = 0;
+  for (const RunHistory& history : table_->find(everything)) {
+    if (history.row.status != RunStatus::kRunning) continue;
+    ++all;
+    if (!history.row.group.empty()) ++running[history.row.group];
+  }
+  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
+    return fail("more runs are leased than the queue's limit");
+  if (limits_.group_in_flight_max < 0) return;
+  for (const auto& [group, count] : running) {
+    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
+  }
+}
+
+// Some engines know their limits, some learn that there are none; outages open the circuit often.
+void SimWorld::limit_calls(detail::Dispatcher& dispatcher) {
+  CallLimits limits;
+  if (clock_.chance(50)) limits.all = {60 + clock_.draw(3'000), 3'000 + clock_.draw(100'000), clock_.draw(4)};
+  if (clock_.chance(20)) limits.tenant = {30 + clock_.draw(600), 0, clock_.draw(2)};
+  dispatcher.admission().set_limits("sim:*", limits);
+  BreakerPolicy policy;
+  policy.failures_min = 3;
+  policy.window = 8;
+  policy.cool_down_ms_max = 20'000;
+  dispatcher.admission().set_breaker("*", policy);
+}
+
+void SimWorld::let_pass(RunId run, CallSpec& call) {
+  call.admission.bucket = "sim:m#k";
+  call.admission.circuit = "sim#k";
+  call.admission.tenant = std::to_string(run % 3);
+  call.admission.tokens = 1 + clock_.draw(100);
 }
 
 }  // namespace stepwell::sim

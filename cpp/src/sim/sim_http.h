@@ -30,6 +30,8 @@ class SimServer {
   static std::string body_for(const std::string& url) {
     return R"({"value":")" + url + R"(","usage":{"in":3,"out":2}})";
   }
+  // The same as a stream, letter by letter, at "/text"; its end is "[DONE]".
+  static std::string stream_for(const std::string& url);
 
  private:
   HttpOutcome fault(HttpOutcome outcome);
@@ -40,15 +42,24 @@ class SimHttp final : public HttpTransport {
  public:
   SimHttp(SimClock& clock, Loop& loop, SimServer& server) : clock_(clock), loop_(loop), server_(server) {}
 
-  CallId send(HttpRequest request, HttpDone done) override;
+  CallId send(HttpRequest request, HttpDone done) override { return stream(std::move(request), {}, std::move(done)); }
+  // A good answer is a stream of three chunks, the last of which may be lost.
+  CallId stream(HttpRequest request, HttpBody body, HttpDone done) override;
   void cancel(CallId call) override;
 
  private:
+  struct InFlight {
+    HttpDone done;
+    HttpBody body;
+  };
+  void answer(CallId call, HttpOutcome outcome);
+  void send_chunks(CallId call, HttpOutcome outcome, size_t at);
+
   SimClock& clock_;
   Loop& loop_;
   SimServer& server_;
   CallId next_call_ = 1;
-  std::unordered_map<CallId, HttpDone> in_flight_;
+  std::unordered_map<CallId, InFlight> in_flight_;
 };
 
 }  // namespace stepwell::sim

@@ -132,6 +132,7 @@ void SimWorld::boot(int index) {
   const ProcessId process = next_process_++;
   auto& slot = engines_[static_cast<size_t>(index)];
   slot = std::make_unique<Engine>(*this, index, process, seed_ * 31 + static_cast<uint64_t>(process));
+  limit_calls(slot->dispatcher);
   slot->dispatcher.serve(kQueue, 1 + static_cast<int32_t>(clock_.draw(15)));
 }
 
@@ -152,26 +153,6 @@ void SimWorld::limit_queue() {
     limits_.rate_period_ms = 1'000;
   }
   table_->set_limits(kQueue, limits_);
-}
-
-// Whoever is leased counts, however long ago the engine that leased it fell silent.
-void SimWorld::check_limits() {
-  if (!has_steady_limits_) return;
-  FindRequest everything;
-  everything.count_max = 1'000'000;
-  std::map<std::string, int64_t> running;
-  int64_t all = 0;
-  for (const RunHistory& history : table_->find(everything)) {
-    if (history.row.status != RunStatus::kRunning) continue;
-    ++all;
-    if (!history.row.group.empty()) ++running[history.row.group];
-  }
-  if (limits_.in_flight_max >= 0 && all > limits_.in_flight_max)
-    return fail("more runs are leased than the queue's limit");
-  if (limits_.group_in_flight_max < 0) return;
-  for (const auto& [group, count] : running) {
-    if (count > limits_.group_in_flight_max) return fail("group " + group + " has more runs leased than its limit");
-  }
 }
 
 void SimWorld::start_some() {
@@ -488,6 +469,7 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
+      let_pass(run, *report.call);
       let_pay(run, *report.call);
       break;
     case StepKind::kChild:
@@ -520,7 +502,9 @@ void SimWorld::wait_for_room(Engine& engine, Item& item) {
   reports[0].token = script.token;
   reports[0].step = "held#" + std::to_string(++script.hold_count);
   reports[0].topic = item.payload;
+  reports[0].due_at = item.due_at;
   reports[0].then_park = clock_.chance(70);
+  ++report_.held;
   script.is_waiting = true;
   engine.dispatcher.report(std::move(reports));
 }

@@ -22,6 +22,7 @@ struct WorldReport {
   std::string violation;  // empty: all held
   uint64_t digest = 0;    // equal for equal seeds
   int64_t runs = 0, crashes = 0, pauses = 0, requests = 0, steps = 0;
+  int64_t held = 0;     // calls that were not sent yet
   int64_t refused = 0;  // writes that came after their lease had ended
 };
 
@@ -57,6 +58,8 @@ class SimWorld {
   void check_final();
   void check_agreed_times(const std::vector<RunHistory>& runs);
   // Budgets (sim_budgets.cpp).
+  void limit_calls(detail::Dispatcher& dispatcher);
+  void let_pass(RunId run, CallSpec& call);
   static void let_pay(RunId run, CallSpec& call);
   void raise_budget(Picodollars cap);
   void try_budgets();
@@ -67,6 +70,7 @@ class SimWorld {
   void on_finished(const Item& item);
   void advance(Engine& engine, RunId run);
   void begin_step(Engine& engine, RunId run, Script& script, StepKind kind, const std::string& step);
+  void wait_for_call(Engine& engine, const Item& item);
   void ask_to_park(Engine& engine, RunId run);
   void execute_local(Engine& engine, RunId run, const std::string& step, int32_t attempt);
   void check_recorded(RunId run, const std::string& step);

@@ -7,6 +7,27 @@
 
 namespace stepwell {
 
+namespace {
+
+// The events from `first` on are new.
+void keep_parts(RunHistory& history, std::vector<StreamPart> parts, size_t first) {
+  for (StreamPart& part : parts) {
+    auto kept = std::find_if(history.streams.begin(), history.streams.end(),
+                             [&part](const KeptStream& each) { return each.step == part.step; });
+    if (kept == history.streams.end()) kept = history.streams.insert(kept, KeptStream{part.step, part.generation, {}});
+    kept->generation = part.generation;
+    kept->text.resize(static_cast<size_t>(part.offset));
+    kept->text += part.text;
+  }
+  for (size_t i = first; i < history.events.size() && !history.streams.empty(); ++i) {
+    const Event& event = history.events[i];
+    if (event.kind != EventKind::kStepSucceeded) continue;
+    std::erase_if(history.streams, [&event](const KeptStream& each) { return each.step == event.step; });
+  }
+}
+
+}  // namespace
+
 CommitAnswer MemoryTable::create(Transition& transition) {
   NewRun& asked = *transition.create;
   CommitAnswer answer;
@@ -92,12 +113,14 @@ CommitAnswer MemoryTable::apply(Transition transition) {
   size_t events_known = 0;
   answer.status = detail::check_fence(transition, {row.status, row.token, row.event_count}, events_known);
   if (!answer.status.is_ok()) return answer;
+  const size_t events_added = transition.events.size() - events_known;
   if (!transition.spends.empty() && events_known == 0) {
     (void)budgets_.spend(transition, answer);
     if (!answer.refusal.budget.empty()) transition.events.front().kind = EventKind::kCallHeld;
   }
   std::move(transition.events.begin() + static_cast<std::ptrdiff_t>(events_known), transition.events.end(),
             std::back_inserter(entry.history.events));
+  keep_parts(entry.history, std::move(transition.parts), entry.history.events.size() - events_added);
   row.event_count = static_cast<int64_t>(entry.history.events.size());
   std::erase_if(entry.history.messages, [&](const Message& message) {
     return std::find(transition.taken.begin(), transition.taken.end(), message.id) != transition.taken.end();
@@ -331,6 +354,7 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
       entry.is_trimmed = true;
       entry.history.row.input.clear();
       entry.history.events.clear();
+      entry.history.streams.clear();
       entry.message_keys.clear();
       ++answer.trimmed_count;
     } else if (fate == detail::Fate::kDelete) {

@@ -160,4 +160,13 @@ inline constexpr const char* kRunsBreached =
     " ORDER BY events.run DESC LIMIT ?3";
 inline constexpr const char* kRunsNewest = "SELECT run FROM runs ORDER BY run DESC LIMIT ?1";
 
+// Streams.
+inline constexpr const char* kStreamInsert =
+    "INSERT OR REPLACE INTO stream_parts(run, step, generation, at, text) VALUES(?1, ?2, ?3, ?4, ?5)";
+inline constexpr const char* kStreamDelete = "DELETE FROM stream_parts WHERE run = ?1 AND step = ?2";
+inline constexpr const char* kStreamList =
+    "SELECT step, generation, text FROM stream_parts WHERE run = ?1 ORDER BY step, generation, at";
+inline constexpr const char* kStreamsLive =
+    "SELECT DISTINCT run FROM stream_parts WHERE run NOT IN (SELECT run FROM finished)";
+
 }  // namespace stepwell::detail::sql

@@ -27,6 +27,7 @@ inline constexpr const char* kEventBlobs =
 inline constexpr const char* kEventsLeft = "SELECT coalesce(max(seq) + 1, 0) FROM events WHERE run = ?1";
 inline constexpr const char* kEventsDelete = "DELETE FROM events WHERE run = ?1 AND seq >= ?2";
 inline constexpr const char* kMessageKeysDelete = "DELETE FROM message_keys WHERE run = ?1";
+inline constexpr const char* kStreamsDelete = "DELETE FROM stream_parts WHERE run = ?1";
 inline constexpr const char* kKeyDeleteOf = "DELETE FROM keys WHERE workflow_id = ?1 AND key = ?2 AND run = ?3";
 inline constexpr const char* kFinishedDelete = "DELETE FROM finished WHERE run = ?1";
 inline constexpr const char* kRunDelete = "DELETE FROM runs WHERE run = ?1";
@@ -97,6 +98,8 @@ inline constexpr StrayCheck kStrays[] = {
     {"SELECT DISTINCT run FROM messages WHERE run NOT IN (SELECT run FROM runs) LIMIT 100", "messages without a run"},
     {"SELECT DISTINCT run FROM message_keys WHERE run NOT IN (SELECT run FROM runs) LIMIT 100",
      "message keys without a run"},
+    {"SELECT DISTINCT run FROM stream_parts WHERE run NOT IN (SELECT run FROM runs) LIMIT 100",
+     "a stream's text without a run"},
     {"SELECT ready.run FROM ready LEFT JOIN runs USING(run) WHERE runs.run IS NULL OR runs.queue_id <> ready.queue_id"
      " OR coalesce(runs.priority, 0) <> ready.priority LIMIT 100",
      "a place in a queue that is not its run's"},

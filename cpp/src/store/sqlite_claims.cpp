@@ -23,6 +23,7 @@ Status SqliteRows::claim(const ClaimRequest& request, ClaimAnswer& answer) {
     history.row.queue = request.queue;
     if (history.row.event_count > 0) STEPWELL_TRY(read_events(history.row.run, history.events));
     STEPWELL_TRY(read_messages(history.row.run, history.messages));
+    STEPWELL_TRY(streams_->read_live(history.row.run, history.streams));
   }
   return Status::ok();
 }

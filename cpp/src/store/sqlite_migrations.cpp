@@ -63,7 +63,8 @@ CREATE TABLE blobs(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, reference_
 CREATE TABLE blob_bytes(id INTEGER PRIMARY KEY, byte_count INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 )sql",
-    // 4 to 5: budgets (sqlite_budgets.h), in picodollars and tokens; a cap of -1 is none.
+    // 4 to 5: budgets (sqlite_budgets.h), in picodollars and tokens; a cap of -1 is none. And the text of streams whose
+    // steps are not recorded yet, its offsets (at) in bytes (sqlite_streams.h).
     R"sql(
 ALTER TABLE runs ADD COLUMN budgets_id INTEGER;
 CREATE TABLE budgets(
@@ -84,6 +85,9 @@ CREATE TABLE budget_waits(
   wanted_usd INTEGER NOT NULL, wanted_tokens INTEGER NOT NULL, is_woken INTEGER NOT NULL,
   PRIMARY KEY(run, step)) WITHOUT ROWID;
 CREATE INDEX budget_waits_line ON budget_waits(budget, is_woken, turn);
+CREATE TABLE stream_parts(
+  run INTEGER NOT NULL, step TEXT NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY(run, step, generation, at)) WITHOUT ROWID;
 )sql",
 };
 static_assert(sizeof kSteps / sizeof kSteps[0] == kSchemaVersion - kSchemaVersionFirst, "one step a version");

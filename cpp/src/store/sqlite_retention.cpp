@@ -78,7 +78,9 @@ Status SqliteRows::drop_content(RunId run, bool is_dropped, int64_t& rows_left, 
   for (const int64_t number : blobs) STEPWELL_TRY(blobs_->release(number));
   rows_left -= count.front() - keep_count + 1;
   is_empty = keep_count == 0;
-  return is_empty ? finish_upkeep(sql::kMessageKeysDelete, run) : Status::ok();
+  if (!is_empty) return Status::ok();
+  STEPWELL_TRY(finish_upkeep(sql::kStreamsDelete, run));
+  return finish_upkeep(sql::kMessageKeysDelete, run);
 }
 
 Status SqliteRows::delete_run(RunId run, int64_t workflow_id, const std::string& key) {

@@ -29,6 +29,9 @@ Result<std::unique_ptr<SqliteRows>> SqliteRows::open(SqliteFile& file) {
   Result<std::unique_ptr<SqliteLines>> lines = SqliteLines::open(file);
   if (!lines) return lines.error();
   rows->lines_ = std::move(lines).value();
+  Result<std::unique_ptr<SqliteStreams>> streams = SqliteStreams::open(file);
+  if (!streams) return streams.error();
+  rows->streams_ = std::move(streams).value();
   Result<std::unique_ptr<SqliteBudgets>> budgets =
       SqliteBudgets::open(file, [rows = rows.get()](const Message& message) {
         CommitAnswer ignored;  // of one that has ended: nobody is left to be told
@@ -169,6 +172,7 @@ Status SqliteRows::apply(const Transition& transition, CommitAnswer& answer) {
   STEPWELL_TRY(append_events(transition.run, transition.first_seq, transition.events, events_known, is_refused));
   standing.fence.event_count += static_cast<int64_t>(transition.events.size() - events_known);
   STEPWELL_TRY(carry_out(transition));
+  STEPWELL_TRY(streams_->apply(transition));
   STEPWELL_TRY(move_on(transition, standing));
   return transition.end ? budgets_->forget(transition, answer) : Status::ok();
 }
@@ -480,6 +484,7 @@ Status SqliteRows::add_found(RunId run, bool with_events, std::vector<RunHistory
   if (!is_there) return Status::ok();
   if (with_events) STEPWELL_TRY(read_events(run, history.events));
   if (with_events) STEPWELL_TRY(read_messages(run, history.messages));
+  if (with_events) STEPWELL_TRY(streams_->read(run, history.streams));
   found.push_back(std::move(history));
   return Status::ok();
 }

@@ -19,6 +19,7 @@
 #include "store/sqlite_file.h"
 #include "store/sqlite_lines.h"
 #include "store/sqlite_statement.h"
+#include "store/sqlite_streams.h"
 
 namespace stepwell::detail {
 
@@ -107,6 +108,7 @@ class SqliteRows {
   // Messages in the file; while there are none, nobody looks for any.
   int64_t message_count_ = 0;
 
+  std::unique_ptr<SqliteStreams> streams_;
   std::unique_ptr<SqliteBlobs> blobs_;
   std::unique_ptr<SqliteBudgets> budgets_;
   std::unordered_map<const char*, SqliteStatement> upkeep_;  // by text, when first used

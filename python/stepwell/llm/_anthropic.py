@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from stepwell.llm._adapter import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 #: The API wants a limit; this one is given when the caller names none.
 MAX_TOKENS = 4096
 _VERSION = "2023-06-01"
+# From 4.7 on they take no temperature but their own.
+_NO_TEMPERATURE = re.compile(r"claude-(?!\d|instant|[a-z]+-4-(?:[0-6](?!\d)|20\d{6}))")
 _FINISH: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -76,13 +79,13 @@ class Anthropic:
         }
         if ask.schema is not None:
             schema = anthropic_form(ask.schema)
-            if schema is None:  # it has objects of any shape, which the API's own way does not know
+            if schema is None:  # objects of any shape and recursion are nothing that the API's own way knows
                 system += "\n\nAnswer with JSON only, which fits this JSON schema: " + json.dumps(dict(ask.schema))
             else:
                 body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         if system:
             body["system"] = system.strip()
-        if ask.temperature is not None:
+        if ask.temperature is not None and not _NO_TEMPERATURE.match(ask.model):
             body["temperature"] = ask.temperature
         if ask.tools:
             body["tools"] = [

@@ -10,8 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell._errors import LlmError
+from stepwell._limits import admission_names
 from stepwell._workflow import current_activation
 from stepwell.llm._budget import Costing
+from stepwell.llm._cache import current_keeper
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,10 +49,11 @@ def call_request(
     `url`: where it goes, if not to where questions go. The rest is for admission and accounting: `tokens_estimate` what
     may be used at most, `usage_pointers` where an answer says what was used, `price` dollars a token, `tenant` whose it is.
     """
-    del tokens_estimate  # the limits have no place for it yet
     request = ("POST", url or model.url, model.headers, body, _CONNECT_MS, timeout_ms)
     costing = Costing.of(model, usage_pointers, price, tenant)
-    return (request, retry.to_core(), True, True, pointer, (), costing, ())
+    bucket, circuit = admission_names(model.provider, model.name, request[1], model.headers)
+    admission = (bucket, circuit, tenant, tokens_estimate, *(usage_pointers or ((), (), "")))
+    return (request, retry.to_core(), True, True, pointer, admission, costing, ())
 
 
 def estimate_tokens(body_bytes: int, max_tokens: int | None) -> int:
@@ -73,16 +76,19 @@ def parsed(body: bytes, model: Model) -> dict[str, Any]:
 
 async def converse(conversation: Generator[tuple[str, Request], tuple[bytes, int], T]) -> T:
     """Make the calls of a conversation, and return what it returns."""
-    activation = current_activation.get()
+    activation, keeper = current_activation.get(), current_keeper.get()
     try:
         name, request = next(conversation)
         while True:
             if activation is None:
                 from stepwell.llm._direct import call_directly
 
-                answer = await call_directly(request)
+                hit = None if keeper is None else await keeper.afind(request)
+                answer = (hit, 0) if hit is not None else await call_directly(request)
             else:
-                answer = await activation.call(name, request)
+                answer = await activation.call(name, request, keeper)
+            if keeper is not None:
+                keeper.note(name, request, answer)
             name, request = conversation.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
@@ -90,16 +96,19 @@ async def converse(conversation: Generator[tuple[str, Request], tuple[bytes, int
 
 def converse_blocking(conversation: Generator[tuple[str, Request], tuple[bytes, int], T]) -> T:
     """Do the same from plain code, waiting without the GIL."""
-    activation = current_activation.get()
+    activation, keeper = current_activation.get(), current_keeper.get()
     try:
         name, request = next(conversation)
         while True:
             if activation is None:
                 from stepwell.llm._direct import call_directly_blocking
 
-                answer = call_directly_blocking(request)
+                hit = None if keeper is None else keeper.find(request)
+                answer = (hit, 0) if hit is not None else call_directly_blocking(request)
             else:
-                answer = activation.call_blocking(name, request)
+                answer = activation.call_blocking(name, request, keeper)
+            if keeper is not None:
+                keeper.note(name, request, answer)
             name, request = conversation.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]

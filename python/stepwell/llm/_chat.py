@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
@@ -12,10 +12,12 @@ from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell.llm._adapter import Ask, FinishReason, Message, Reply, a_text
 from stepwell.llm._answer import repair_messages, value_in
+from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._json_schema import schema_of
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
+from stepwell.llm._policies import Asked  # noqa: TC001 - a field of what is recorded
 from stepwell.llm._tools import Tool, ToolCall, checked_calls, tools_of
 from stepwell.llm._usage import Usage, price_of, usage_of
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from stepwell.llm._budget import Budget
+    from stepwell.llm._cache import Cache
+    from stepwell.llm._policies import AnyModel
+    from stepwell.llm._redact import Redact
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MODEL_CHARS_MAX = 200
@@ -34,7 +39,7 @@ class Chat:
 
     `value` is the text when no type was asked for, and None beside tool calls. `finish_reason`: "stop", "length" (cut off),
     "tool_calls", "content_filter" or "other". `model`: who says to have answered. `usage` and `attempts` count a repair
-    round too.
+    round too. `path`: the models that a policy asked; `cached`: it came out of a cache; `redacted`: how much was, by kind.
     """
 
     text: str
@@ -44,6 +49,9 @@ class Chat:
     tool_calls: tuple[ToolCall, ...] = ()
     model: str = ""
     attempts: int = 1
+    path: tuple[Asked, ...] = ()
+    cached: bool = False
+    redacted: dict[str, int] = field(default_factory=dict)
 
     @property
     def message(self) -> Message:
@@ -125,19 +133,30 @@ class Question:
             expected=repr(self.returns)[:200],
         )
 
+    def _judged(self, reply: Reply, attempts: int, before: Usage) -> tuple[Chat, LlmError | None]:
+        """Read an answer; an error, raised or returned, says what was used all the same."""
+        try:
+            chat, problem = self.read(reply, attempts)
+        except LlmError as error:
+            error.usage = before + usage_of(reply.counts, self.model)
+            raise
+        if problem is not None:
+            problem.usage = before + chat.usage
+        return chat, problem
+
     def conversation(self) -> Generator[tuple[str, tuple[Any, ...]], tuple[bytes, int], tuple[Chat, bool]]:
         """Ask, and ask once more with the error when the answer cannot be used; return the answer and whether that was so."""
         adapter = self.model.adapter
         body, attempts = yield self.name, self.request(self.ask)
         reply = adapter.read(parsed(body, self.model))
-        chat, problem = self.read(reply, attempts)
+        chat, problem = self._judged(reply, attempts, Usage(cost_usd=0.0))
         if problem is None:
             return chat, False
         if not self.repair:
             raise problem
         messages = repair_messages(self.ask.messages, _shown(reply), problem.message)
         body, more = yield self.name + ".repair", self.request(dataclasses.replace(self.ask, messages=messages))
-        again, problem = self.read(adapter.read(parsed(body, self.model)), attempts + more)
+        again, problem = self._judged(adapter.read(parsed(body, self.model)), attempts + more, chat.usage)
         if problem is not None:
             raise problem
         return dataclasses.replace(again, usage=chat.usage + again.usage), True
@@ -221,10 +240,11 @@ def question(
     return Question(model, ask, returns, is_wrapped, retry, duration_ms(timeout, "timeout"), tenant, repair, name)
 
 
-async def chat(  # noqa: PLR0913
+@governed("llm.chat")
+async def chat(  # noqa: PLR0913 - what providers let one say
     messages: Sequence[Message] | str,
     *,
-    model: str,
+    model: AnyModel,
     returns: Any = str,
     system: str | None = None,
     tools: Sequence[Tool | Callable[..., Any]] = (),
@@ -237,6 +257,8 @@ async def chat(  # noqa: PLR0913
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
@@ -244,12 +266,13 @@ async def chat(  # noqa: PLR0913
 
     `tools`: functions or `Tool`s that the model may ask for; what it wants is in `tool_calls`, nothing is carried out. An
     answer that fits neither the type nor the tools is shown to the model once with the error (`repair=0`: not at all).
-    `options` go into the request as they are (seed, top_p, ...).
+    `options` go into the request as they are (seed, top_p, ...). `model` may be a policy; `cache` and `redact`: see there.
 
     Raises LlmError SW-E2107 for a refusal, SW-E2115 when a content filter left no value, SW-E2116 when the value was cut off,
     SW-E2117 and SW-E2118 when value or tool call still do not fit, SW-E2122 when the provider says that it failed;
     InputError SW-E2120 before anything is sent; StepFailed (in a run) or RunFailed when the call failed for good.
     """
+    del cache, redact  # see `governed`
     asked = question(
         resolve_model(model, base_url, api_key), messages, returns, retry=retry, timeout=timeout, system=system,
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,
@@ -259,10 +282,11 @@ async def chat(  # noqa: PLR0913
         return (await converse(asked.conversation()))[0]
 
 
+@governed_blocking("llm.chat")
 def chat_blocking(  # noqa: PLR0913
     messages: Sequence[Message] | str,
     *,
-    model: str,
+    model: AnyModel,
     returns: Any = str,
     system: str | None = None,
     tools: Sequence[Tool | Callable[..., Any]] = (),
@@ -275,10 +299,13 @@ def chat_blocking(  # noqa: PLR0913
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Chat:
     """Ask a model from plain code, waiting without the GIL."""
+    del cache, redact  # see `governed`
     asked = question(
         resolve_model(model, base_url, api_key), messages, returns, retry=retry, timeout=timeout, system=system,
         tools=tools, tool_choice=tool_choice, max_tokens=max_tokens, temperature=temperature, options=options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepwell._errors import InputError
@@ -13,16 +13,21 @@ from stepwell._types import Duration, Retry, duration_ms
 from stepwell._workflow import Step, current_activation
 from stepwell.llm._adapter import Ask, Message, Reply
 from stepwell.llm._answer import json_in, repair_messages
+from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
+from stepwell.llm._policies import Asked, leaves
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
-from stepwell.llm._usage import price_of, usage_of
+from stepwell.llm._usage import checked, cost_of, price_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from stepwell.llm._budget import Budget
+    from stepwell.llm._cache import Cache
+    from stepwell.llm._policies import AnyModel
+    from stepwell.llm._redact import Redact
 
 Status = Literal["ok", "review"]
 _TEXT_CHARS_MAX = 100_000
@@ -45,6 +50,7 @@ class Classification:
     """A label and how sure the model was. With status "review", `label` is None and `reason` says why.
 
     Tokens, cost and attempts count a repair round too; `repaired` says that there was one and that it helped.
+    `path`: the models that a policy asked; `cached`: it came out of a cache; `redacted`: how much was, by kind.
     """
 
     label: str | None
@@ -57,13 +63,22 @@ class Classification:
     model: str
     attempts: int = 1
     repaired: bool = False
+    path: tuple[Asked, ...] = ()
+    cached: bool = False
+    redacted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the model refused, or the provider's content filter stopped it."""
+        return self.reason in (_REFUSED, _FILTERED)
 
 
 class Classifier:
     """A taxonomy and a model, prepared once: the request's unchanging parts are rendered at construction.
 
-    `labels`: 2 to 1,000 distinct names. `repair=0`: an answer that is none goes to review without a second round. Raises what
-    `resolve_model` raises; nothing is sent before a call.
+    `labels`: 2 to 1,000 distinct names. `repair=0`: an answer that is none goes to review without a second round.
+    `prompt` says what the labels mean, after our own words. Raises what `resolve_model` raises; nothing is sent before
+    a call.
     """
 
     def __init__(
@@ -77,10 +92,12 @@ class Classifier:
         timeout: Duration = "60s",
         repair: int = 1,
         tenant: str = "",
+        prompt: str = "",
     ) -> None:
         self.labels = _checked_labels(labels)
         self._by_name = {label.casefold().strip(): label for label in self.labels}
         self.model_name = model
+        self._prompt = prompt
         self._local: Any = None
         self._model: Model | None = None
         if model == "local":
@@ -106,8 +123,13 @@ class Classifier:
             "required": ["label", "confidence"],
             "additionalProperties": False,
         }
-        system = _SYSTEM + json.dumps(list(self.labels), ensure_ascii=False)
-        return self.model.adapter.body(Ask(self.model.name, messages, system, schema=schema, temperature=0))
+        return self.model.adapter.body(Ask(self.model.name, messages, self.system, schema=schema, temperature=0))
+
+    @property
+    def system(self) -> str:
+        """What the model is told before it reads a text."""
+        told = _SYSTEM + json.dumps(list(self.labels), ensure_ascii=False)
+        return f"{told}\n\n{self._prompt}" if self._prompt else told
 
     def request(self, text: str) -> tuple[Any, ...]:
         """Return the call for `text` in the core's form."""
@@ -138,16 +160,16 @@ class Classifier:
     def read(self, body: bytes, attempts: int = 1) -> Classification:
         """Turn a recorded answer into a classification. Raises LlmError SW-E2122 when the provider says that it failed."""
         reply = self.model.adapter.read(parsed(body, self.model))
-        usage = usage_of(reply.counts, self.model)
+        numbers = checked(reply.counts)
         label, confidence, reason = self._judge(reply)
         return Classification(
             label,
             confidence,
             "review" if label is None else "ok",
             reason,
-            usage.tokens_in,
-            usage.tokens_out,
-            usage.cost_usd or 0.0,
+            numbers[0],
+            numbers[1],
+            cost_of(self.model, *numbers) or 0.0,
             self.model_name,
             attempts,
         )
@@ -216,6 +238,11 @@ class Classifier:
         """Whether the model runs in this process."""
         return self._local is not None
 
+    @property
+    def remote(self) -> tuple[Classifier, ...]:
+        """Itself, unless it is local: what a job looks at before it starts."""
+        return () if self.is_local else (self,)
+
     def load_prices(self) -> None:
         """Look up what the model costs, which takes a moment the first time."""
         if self._model is not None:
@@ -252,44 +279,97 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def _classifier(labels: tuple[str, ...], model: str, **settings: Any) -> Classifier:
     return Classifier(labels, model=model, **settings)
 
 
+@governed("llm.classify")
 async def classify(
     text: str,
     *,
     labels: Sequence[str],
-    model: str,
+    model: AnyModel,
     base_url: str | None = None,
     api_key: str | None = None,
+    retry: Retry = DEFAULT_RETRY,
+    timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    prompt: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
 ) -> Classification:
     """Give `text` one of `labels`. Inside a run the response is recorded before you see it.
 
     An answer that is no label is shown to the model once with the error (`repair=0`: not at all); then it goes to review.
+    `model` may be a policy (Fallback, Cascade, Vote); `prompt` says what the labels mean; `cache` and `redact`: see there.
     Raises StepFailed when the call failed for good, LlmError or InputError before anything is sent.
     """
-    settings = {"base_url": base_url, "api_key": api_key, "repair": repair, "tenant": tenant}
+    del cache, redact  # see `governed`
+    settings = {
+        "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
+        "prompt": prompt,
+    }  # fmt: skip
     with counted(budget):
         return await _classifier(tuple(labels), model, **settings).classify(text)
 
 
+@governed_blocking("llm.classify")
 def classify_blocking(
     text: str,
     *,
     labels: Sequence[str],
-    model: str,
+    model: AnyModel,
     base_url: str | None = None,
     api_key: str | None = None,
+    retry: Retry = DEFAULT_RETRY,
+    timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    prompt: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
 ) -> Classification:
     """Do the same from plain code, in a script, a notebook or a plain def workflow."""
-    settings = {"base_url": base_url, "api_key": api_key, "repair": repair, "tenant": tenant}
+    del cache, redact  # see `governed_blocking`
+    settings = {
+        "base_url": base_url, "api_key": api_key, "retry": retry, "timeout": timeout, "repair": repair, "tenant": tenant,
+        "prompt": prompt,
+    }  # fmt: skip
     with counted(budget):
         return _classifier(tuple(labels), model, **settings).classify_blocking(text)
+
+
+class AnyClassifier:
+    """A taxonomy for whatever `classify` takes as model, prepared once: policies, with cache and redaction.
+
+    It has what a job asks of a `Classifier`. Raises what that raises, for each model that may be asked.
+    """
+
+    is_local = False
+
+    def __init__(
+        self, labels: Sequence[str], *, model: AnyModel, redact: Redact | None = None, **settings: Any
+    ) -> None:
+        self.labels = _checked_labels(labels)
+        self.model_name = model if isinstance(model, str) else repr(model)
+        self.redact = redact
+        self._settings = {"labels": self.labels, "model": model, "redact": redact, **settings}
+        #: The models that may be asked and are no local ones, each as a classifier of its own.
+        self.remote = tuple(
+            Classifier(self.labels, model=leaf.model, base_url=leaf.base_url or settings.get("base_url"),
+                       api_key=leaf.api_key or settings.get("api_key"))
+            for leaf in leaves(model) if leaf.model != "local"
+        )  # fmt: skip
+
+    def load_prices(self) -> None:
+        """Look up what the models cost, which takes a moment the first time."""
+        for each in self.remote:
+            each.load_prices()
+
+    async def classify(self, text: str) -> Classification:
+        """Classify `text` as `classify` does."""
+        return await classify(text, **self._settings)

@@ -8,10 +8,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell._engine import Engine
+from stepwell._errors import StepFailed
 from stepwell._workflow import Workflow, current_activation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
+
+    from stepwell._streams import Piece
 
 # An engine in memory keeps what it has done; after so many calls another one takes its place.
 _CALLS_MAX = 5_000
@@ -77,3 +80,32 @@ async def call_directly(request: tuple[Any, ...]) -> tuple[bytes, int]:
     with _borrowed(request) as engine:
         text, attempts = await (await engine.astart(_flow, id(request)))
     return text.encode("latin-1"), attempts
+
+
+async def stream_directly(request: tuple[Any, ...]) -> AsyncGenerator[Piece | tuple[bytes, int], None]:
+    """Make a call whose answer is a stream: its pieces, then body and attempts."""
+    with _borrowed(request) as engine:
+        run = await engine.astart(_flow, id(request))
+        try:
+            with contextlib.suppress(StepFailed):  # the run says it, too
+                async for piece in engine.stream(run, step="call"):
+                    yield piece
+            text, attempts = await run
+        except BaseException:
+            run.cancel()
+            raise
+        yield (text.encode("latin-1"), attempts)
+
+
+def stream_directly_blocking(request: tuple[Any, ...]) -> Generator[Piece | tuple[bytes, int], None, None]:
+    """Do the same from plain code."""
+    with _borrowed(request) as engine:
+        run = engine.start(_flow, id(request))
+        try:
+            with contextlib.suppress(StepFailed):
+                yield from engine.stream_blocking(run, step="call")
+            text, attempts = run.result()
+        except BaseException:
+            run.cancel()
+            raise
+        yield (text.encode("latin-1"), attempts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
+from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from stepwell.llm._adapter import EmbedForm
     from stepwell.llm._budget import Budget
+    from stepwell.llm._cache import Cache
+    from stepwell.llm._policies import AnyModel, Endpoint
+    from stepwell.llm._redact import Redact
 
 _TEXTS_MAX = 100_000
 
@@ -30,6 +34,8 @@ class Embeddings:
 
     vectors: list[list[float]]
     usage: Usage
+    cached: bool = False
+    redacted: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ def _is_vector(value: Any, length: int) -> bool:
 
 def _work(
     texts: Sequence[str] | str,
-    model: str,
+    model: AnyModel,
     base_url: str | None,
     api_key: str | None,
     retry: Retry,
@@ -119,15 +125,18 @@ def _work(
     return _Work(resolved, resolved.adapter.embeds, cleaned, retry, duration_ms(timeout, "timeout"), tenant, options)
 
 
+@governed("llm.embed", policies=False)
 async def embed(
     texts: Sequence[str] | str,
     *,
-    model: str,
+    model: str | Endpoint,
     base_url: str | None = None,
     api_key: str | None = None,
     retry: Retry = DEFAULT_RETRY,
     timeout: Duration = "60s",
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
@@ -136,24 +145,29 @@ async def embed(
     Raises InputError SW-E2120 for texts or providers that cannot be, LlmError SW-E2121 for an answer without the vectors,
     StepFailed (in a run) or RunFailed when a call failed for good.
     """
+    del cache, redact  # see `governed`
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
     with counted(budget):
         return await converse(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))
 
 
+@governed_blocking("llm.embed", policies=False)
 def embed_blocking(
     texts: Sequence[str] | str,
     *,
-    model: str,
+    model: str | Endpoint,
     base_url: str | None = None,
     api_key: str | None = None,
     retry: Retry = DEFAULT_RETRY,
     timeout: Duration = "60s",
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Embeddings:
     """Do the same from plain code, waiting without the GIL."""
+    del cache, redact  # see `governed`
     work = _work(texts, model, base_url, api_key, retry, timeout, tenant, options)
     with counted(budget):
         return converse_blocking(work.conversation()) if work.texts else Embeddings([], Usage(cost_usd=0.0))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell._errors import LlmError
+from stepwell.llm._asking import governed, governed_blocking
 from stepwell.llm._budget import counted
 from stepwell.llm._call import converse, converse_blocking
 from stepwell.llm._chat import Question, question
 from stepwell.llm._models import DEFAULT_RETRY, resolve_model
+from stepwell.llm._policies import Asked  # noqa: TC001 - a field of what is recorded
 from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, untrusted
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from stepwell._types import Duration, Retry
     from stepwell.llm._budget import Budget
+    from stepwell.llm._cache import Cache
+    from stepwell.llm._policies import AnyModel
+    from stepwell.llm._redact import Redact
     from stepwell.llm._usage import Usage
 
 _TEXT_CHARS_MAX = 400_000
@@ -35,9 +40,12 @@ class Extraction:
     usage: Usage
     attempts: int
     repaired: bool
+    path: tuple[Asked, ...] = ()
+    cached: bool = False
+    redacted: dict[str, int] = field(default_factory=dict)
 
 
-def _question(text: str, into: Any, model: str, instructions: str, **settings: Any) -> Question:
+def _question(text: str, into: Any, model: AnyModel, instructions: str, **settings: Any) -> Question:
     resolved = resolve_model(model, settings.pop("base_url"), settings.pop("api_key"))
     system = f"{_SYSTEM}\n\n{instructions}" if instructions else _SYSTEM
     return question(resolved, untrusted(text[:_TEXT_CHARS_MAX]), into, system=system, name="llm.extract", **settings)
@@ -50,11 +58,12 @@ def _conversation(asked: Question) -> Generator[tuple[str, tuple[Any, ...]], tup
     return Extraction(chat.value, chat.usage, chat.attempts, repaired)
 
 
-async def extract(
+@governed("llm.extract")
+async def extract(  # noqa: PLR0913
     text: str,
     into: Any,
     *,
-    model: str,
+    model: AnyModel,
     instructions: str = "",
     max_tokens: int | None = None,
     temperature: float | None = 0,
@@ -64,6 +73,8 @@ async def extract(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
@@ -72,6 +83,7 @@ async def extract(
     `instructions` say what matters, beside the names and descriptions of the type's fields. The first 400,000 characters
     are read. Raises what `chat` raises.
     """
+    del cache, redact  # see `governed`
     asked = _question(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,
@@ -80,11 +92,12 @@ async def extract(
         return await converse(_conversation(asked))
 
 
-def extract_blocking(
+@governed_blocking("llm.extract")
+def extract_blocking(  # noqa: PLR0913
     text: str,
     into: Any,
     *,
-    model: str,
+    model: AnyModel,
     instructions: str = "",
     max_tokens: int | None = None,
     temperature: float | None = 0,
@@ -94,10 +107,13 @@ def extract_blocking(
     timeout: Duration = "60s",
     repair: int = 1,
     tenant: str = "",
+    cache: Cache | None = None,
+    redact: Redact | None = None,
     budget: Budget | None = None,
     **options: Any,
 ) -> Extraction:
     """Do the same from plain code, waiting without the GIL."""
+    del cache, redact  # see `governed`
     asked = _question(
         text, into, model, instructions, max_tokens=max_tokens, temperature=temperature, base_url=base_url,
         api_key=api_key, retry=retry, timeout=timeout, repair=repair, tenant=tenant, options=options,

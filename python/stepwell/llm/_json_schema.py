@@ -6,6 +6,7 @@ answer is checked against the type itself, so nothing is lost but help for the m
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
@@ -48,6 +49,8 @@ def schema_of(returns: Any) -> tuple[dict[str, Any], bool]:
     Raises InputError SW-E2120 for a type that has no schema.
     """
     try:
+        if inspect.isroutine(returns):  # pydantic would describe its parameters
+            raise TypeError("a function is no type")
         schema = _codec.schema_of(returns)
     except Exception as error:  # noqa: BLE001 - pydantic raises many kinds, and annotations run any code
         raise InputError(
@@ -71,10 +74,11 @@ def openai_form(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 def anthropic_form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a schema for Anthropic; None when it has objects of a free shape."""
-    if not _is_closed(schema):
+    """Return a schema for Anthropic; None when it has objects of a free shape, or is recursive."""
+    if not _is_closed(schema) or _is_recursive(schema):
         return None
-    return _inlined(schema, _form(schema, _NEVER | _LENGTHS | _BOUNDS, all_required=False))
+    # Optional fields are few there, and with OpenAI there are none: each field is asked for, everywhere.
+    return _inlined(schema, _form(schema, _NEVER | _LENGTHS | _BOUNDS, all_required=True))
 
 
 def gemini_form(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +95,30 @@ def _inlined(schema: Mapping[str, Any], form: dict[str, Any]) -> dict[str, Any]:
         return form
     name = str(schema["$ref"]).rpartition("/")[2]
     return {**form.get("$defs", {}).get(name, {}), "$defs": form.get("$defs", {})}
+
+
+def _references(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return {name for each in node for name in _references(each)}
+    if not isinstance(node, dict):
+        return set()
+    own = {str(node["$ref"]).rpartition("/")[2]} if "$ref" in node else set()
+    return own.union(*(_references(each) for name, each in node.items() if name != "$defs"))
+
+
+def _is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Whether a definition leads back to itself."""
+    leads = {name: _references(each) for name, each in schema.get("$defs", {}).items()}
+    for start, first in leads.items():
+        seen, ahead = set[str](), [*first]
+        while ahead:
+            name = ahead.pop()
+            if name == start:
+                return True
+            if name not in seen:
+                seen.add(name)
+                ahead += leads.get(name, ())
+    return False
 
 
 def _is_closed(node: Any, depth: int = 0) -> bool:

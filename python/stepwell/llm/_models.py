@@ -18,6 +18,7 @@ from stepwell.llm._openai_responses import OPENAI_RESPONSES
 
 if TYPE_CHECKING:
     from stepwell.llm._adapter import Adapter
+    from stepwell.llm._policies import AnyModel
 
 #: Patient enough for rate limits of a minute, bounded in attempts and time.
 DEFAULT_RETRY = Retry(max_attempts=8, base="500ms", cap="30s", max_elapsed="10m")
@@ -87,7 +88,7 @@ class Model:
 
 
 def resolve_model(
-    model: str, base_url: str | None = None, api_key: str | None = None, *, api_version: str | None = None
+    model: AnyModel, base_url: str | None = None, api_key: str | None = None, *, api_version: str | None = None
 ) -> Model:
     """Find provider, URL, key and wire form of `provider:model`; with a `base_url`, a name alone is an OpenAI-compatible one.
 
@@ -112,7 +113,7 @@ def resolve_model(
     return Model(known or "openai-compatible", name, base, provider.adapter.headers(key), provider.adapter, query)
 
 
-def _provider_and_name(model: str, base_url: str | None) -> tuple[str, str]:
+def _provider_and_name(model: AnyModel, base_url: str | None) -> tuple[str, str]:
     if not isinstance(model, str):
         raise InputError(
             "SW-E2103", "a model is named by text", got=repr(model)[:80], expected='e.g. "openai:gpt-4o-mini"'
@@ -171,7 +172,7 @@ def _checked_url(url: str, *, query_allowed: bool = False) -> str:
         raise InputError(
             "SW-E2102",
             "not a usable base URL",
-            got=re.sub(r"//[^/]*@", "//***@", url.partition("?")[0])[:120],
+            got=_LOOKS_LIKE_KEY.sub("***", re.sub(r"//[^/]*@", "//***@", url.partition("?")[0]))[:120],
             expected="http(s)://host[:port]/path, without user name, password or query",
         )
     url = url.rstrip("/")

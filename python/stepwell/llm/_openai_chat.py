@@ -32,7 +32,7 @@ _FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 # They take no temperature but their own.
-_REASONING = re.compile(r"(?:o\d|gpt-5)(?!.*chat)")
+_REASONING = re.compile(r"(?:o\d|gpt-[5-9])(?!.*chat)")
 
 
 def _embed_body(model: str, texts: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,8 @@ class OpenAiChat:
         choices = answer.get("choices")
         choice = a_dict(choices[0]) if isinstance(choices, list) and choices else {}
         message = a_dict(choice.get("message"))
-        calls = [_tool_call(each) for each in dicts(message.get("tool_calls"))]
+        wanted = message.get("tool_calls")
+        calls = [_tool_call(each) for each in dicts(wanted)] if wanted else []
         return _reply(
             answer, text_of(message.get("content")), choice.get("finish_reason"), calls, message.get("refusal")
         )

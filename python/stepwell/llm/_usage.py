@@ -89,23 +89,34 @@ def _price_of(provider: str, name: str) -> Price | None:
 
 def usage_of(counts: Counts, model: Model) -> Usage:
     """Check counts and price them. Nonsense counts as nothing, never as negative money."""
-    given = (counts.tokens_in, counts.tokens_out, counts.cached, counts.cache_write, counts.reasoning)
-    tokens_in, tokens_out, cached, written, reasoning = checked = [_count(each) for each in given]
-    is_doubtful = checked != list(given)
-    if cached + written > tokens_in:
-        cached, written, is_doubtful = 0, 0, True
+    tokens_in, tokens_out, cached, written = numbers = checked(counts)
+    reasoning = _count(counts.reasoning)
+    is_doubtful = (*numbers, reasoning) != (
+        counts.tokens_in, counts.tokens_out, counts.cached, counts.cache_write, counts.reasoning
+    )  # fmt: skip
     if reasoning > tokens_out:
         reasoning, is_doubtful = 0, True
-    cost = _cost(model, tokens_in, tokens_out, cached, written)
+    cost = cost_of(model, *numbers)
     return Usage(tokens_in, tokens_out, cost, cached, written, reasoning, is_doubtful)
 
 
-def _cost(model: Model, tokens_in: int, tokens_out: int, cached: int, written: int) -> float | None:
+def checked(counts: Counts) -> tuple[int, int, int, int]:
+    """Return input, output, cached and written tokens, where nonsense is 0 and no part is more than the whole."""
+    tokens_in, cached, written = _count(counts.tokens_in), _count(counts.cached), _count(counts.cache_write)
+    if cached + written > tokens_in:
+        cached = written = 0
+    return tokens_in, _count(counts.tokens_out), cached, written
+
+
+def cost_of(model: Model, tokens_in: int, tokens_out: int, cached: int, written: int) -> float | None:
+    """Return what that costs in US dollars; None when the price is unknown."""
     price = price_of(model)
     if price is None:
         return None
     if tokens_in > _TIER_TOKENS:
         return _calculate(model.provider, model.name, tokens_in, tokens_out, cached, written)
+    if not cached and not written:
+        return tokens_in * price.tokens_in + tokens_out * price.tokens_out
     plain = tokens_in - cached - written
     return plain * price.tokens_in + tokens_out * price.tokens_out + cached * price.cached + written * price.cache_write
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 #: What a request is taken to ask for when it sets no bound on its answer.
 DEFAULT_MAX_TOKENS = 16
 _ALMOST = 1e-9
+_PAIRS_MAX = 10_000
 
 
 class Bucket:
@@ -62,6 +63,8 @@ class Limits:
         """Let a request of so many tokens pass at `now` (client's seconds), or say how long it has to wait."""
         pair = self._buckets.get((key, model))
         if pair is None:
+            if len(self._buckets) >= _PAIRS_MAX:
+                del self._buckets[next(iter(self._buckets))]
             pair = self._buckets[key, model] = self._make()
         by_requests, by_tokens = pair
         wait, of = 0.0, "requests"

@@ -110,6 +110,7 @@ class Form(Protocol):
         """Return the event that tells of an error after 200."""
 
 
+_from_json: Callable[[str], object] = json.JSONDecoder().decode
 to_json: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -122,7 +123,7 @@ def sse(value: object, event: str = "", end: str = "\n\n") -> bytes:
 def parsed(body: bytes) -> dict[str, Any]:
     """Return a request's JSON object. Raises RefusedError."""
     try:
-        value = json.loads(body)
+        value = _from_json(body.decode())
     except ValueError:
         value = None
     if not isinstance(value, dict):

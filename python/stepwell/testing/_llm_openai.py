@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any
 
 from stepwell.testing._llm_forms import (
@@ -18,6 +18,7 @@ from stepwell.testing._llm_forms import (
     sse,
     text_of,
     texts,
+    to_json,
     tools_chars,
 )
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _AZURE = re.compile(r"/openai/deployments/([^/]+)/")
 _FINISH = {"refusal": "stop"}  # a refusal ends as any answer does
+_HOLE = "text goes here"
 DONE = b"data: [DONE]\n\n"
 
 
@@ -112,8 +114,8 @@ class ChatForm:
             b'"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":%d,"audio_tokens":0}}}'
             % (
                 said.id.encode(),
-                json.dumps(said.model).encode(),
-                json.dumps(said.content).encode(),
+                quoted(said.model).encode(),
+                quoted(said.content).encode(),
                 _FINISH.get(said.finish, said.finish).encode(),
                 tokens_in,
                 tokens_out,
@@ -165,7 +167,9 @@ class ChatForm:
         name = "content" if said.refusal is None else "refusal"
         pieces = said.pieces if said.refusal is None else [said.refusal]
         if not said.calls:
-            events += [Event(chunk({name: piece}), is_token=True) for piece in pieces]
+            # Everything but the text is the same in each of them.
+            before, _, after = chunk({name: _HOLE}).rpartition(to_json(_HOLE).encode())
+            events += [Event(b"%b%b%b" % (before, to_json(piece).encode(), after), is_token=True) for piece in pieces]
         events.append(Event(chunk({}, _FINISH.get(said.finish, said.finish))))
         if ask.include_usage:
             events.append(Event(sse({**frame, "choices": [], "usage": usage_json(said.usage)})))

@@ -50,6 +50,13 @@ class Records:
             raise RefusedError(404, f"no recorded answer of {model!r} for {text[:80]!r}")
         return record
 
+    def never_answers(self, model: str, text: str) -> bool:
+        """Whether a text's record says so."""
+        try:
+            return bool(self.find(model, text).get("hang"))
+        except RefusedError:
+            return False
+
 
 def say(ask: Ask, fault: str, said_id: str, records: Records | None) -> Said:
     """Return what is said to a request; `fault` may spoil what it says. Raises RefusedError."""

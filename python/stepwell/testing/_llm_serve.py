@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from stepwell.testing._limits import DEFAULT_MAX_TOKENS, Limits, Verdict
 from stepwell.testing._llm_anthropic import AnthropicForm
+from stepwell.testing._llm_batches import Batches
 from stepwell.testing._llm_embed import gemini_embeddings, openai_embeddings
 from stepwell.testing._llm_faults import MODELS, STREAM_KINDS, Faults
 from stepwell.testing._llm_forms import Ask, Form, RefusedError, Said, Usage, parsed
@@ -83,7 +84,14 @@ class LlmService(Service):
         self.kept: dict[tuple[str, str], _Kept] = {}
         self.counts = {"requests": 0, "admitted": 0, "refused": 0, "tokens_admitted": 0, "charged": 0, "replayed": 0}
         self.counts |= {"tokens_in": 0, "tokens_out": 0}
-        self.times: list[float] = []
+        self.first_time: float | None = None
+        self.last_time: float | None = None
+        self.batches = Batches(lambda path, body: self.take("POST", path, self._batch_headers, body), self.seed)
+        self._batch_headers = {
+            "authorization": f"Bearer {self.key}",
+            "x-api-key": self.key,
+            "anthropic-version": "batch",
+        }
 
     # --- which request is this ---
 
@@ -107,8 +115,18 @@ class LlmService(Service):
                 return self._fail(_CHAT, 401, "Incorrect API key provided.")
             return Plan(plain(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}))
         if path == "/counts":
-            first, last = (self.times[0], self.times[1]) if self.times else (None, None)
-            return Plan(plain(200, {**self.counts, "first_time": first, "last_time": last}))
+            more = {
+                "batch_requests": self.batches.request_count,
+                "first_time": self.first_time,
+                "last_time": self.last_time,
+            }
+            return Plan(plain(200, self.counts | more))
+        if path.partition("?")[0].rpartition("/v1")[2].startswith(("/files", "/batches", "/messages/batches")):
+            if self._is_unknown(headers.get("x-api-key") or _CHAT.key(headers, query)):
+                return self._fail(_CHAT, 401, "Incorrect API key provided.")
+            batch = self.batches.take(method, path, query, headers, body)
+            if batch is not None:
+                return batch
         answer = self.control(method, path, body)
         return Plan(answer) if answer else self._fail(_CHAT, 404, f"no such path: {path}")
 
@@ -251,11 +269,13 @@ class LlmService(Service):
             return self._too_many(request, verdict, extra)
         self.counts["admitted"] += 1
         self.counts["tokens_admitted"] += tokens
-        now = time.time()
-        self.times = [self.times[0] if self.times else now, now]
+        self.last_time = time.time()
+        self.first_time = self.first_time or self.last_time
         attempt = self.attempt_of(fingerprint)
         request = _Request(form, path, model, text, fingerprint, attempt, api_key, key, ask)
         fault = self.fault_of(fingerprint, attempt)
+        if ask is not None and self.records is not None and self.records.never_answers(model, text):
+            fault = "hang"
         is_stream = ask is not None and ask.stream
         if (fault in STREAM_KINDS and not is_stream) or (ask is None and fault not in _WORDLESS):
             fault = ""

@@ -131,6 +131,7 @@ class _Nobody:
     def __init__(self, activation: ReplayActivation) -> None:
         self._activation = activation
         self.watch_attempt = None
+        self.calls_per_run = None
 
     def look_whether_idle(self, activation: Activation) -> None:  # noqa: ARG002 - the same one
         asyncio.get_running_loop().call_soon(self._look)

@@ -13,6 +13,8 @@ What it serves, told apart by the end of the path, with or without `"stream": tr
   /v1/embeddings
 - POST /v1/messages (Anthropic)
 - POST /v1beta/models/NAME:generateContent, :streamGenerateContent?alt=sse, :embedContent, :batchEmbedContents (Gemini)
+- POST and GET /v1/files, /v1/batches (OpenAI), /v1/messages/batches (Anthropic): a batch ends when it is looked at for the
+  third time
 - GET /v1/models, /journal, /count, /counts; POST /faults
 
 What it says follows from the request:
@@ -48,7 +50,8 @@ class LlmServer(ServerProcess[Faults]):
     `latency`: "200ms", or "200ms-1000ms" for a uniform spread. `journal`: a file that gets every request as a line of JSON.
     `token_rate`: tokens a second of a stream; 0 sends it at once. `answers`: a file of recorded answers, one
     `{"model": ..., "text": ..., "content": ..., "confidence": ...}` a line: the model's answer to that text, or to one that
-    holds it; content is a text, a label, or the object that was asked for. What is not recorded answers 404.
+    holds it; content is a text, a label, or the object that was asked for. With `"hang": true` the answer never comes.
+    What is not recorded answers 404.
 
     `requests_per_minute` and `tokens_per_minute` are a provider's limits (0: none), for each key and model. They refill all
     the time and hold what is due in `burst`; a request counts its characters / 4 and its bound on tokens (16 without one),
@@ -114,8 +117,8 @@ class LlmServer(ServerProcess[Faults]):
     def counts(self) -> dict[str, Any]:
         """Return sums: requests, admitted, refused (by the limits), tokens_admitted (as estimated), charged, replayed.
 
-        Also tokens_in and tokens_out of what was charged; first_time and last_time of what was admitted, in seconds since
-        1970, None before.
+        Also batch_requests (about files and batches); tokens_in and tokens_out of what was charged; first_time and last_time
+        of what was admitted, in seconds since 1970, None before.
         """
         return self._ask("GET", "/counts")  # type: ignore[no-any-return]
 

@@ -17,6 +17,8 @@ from stepwell.triage._types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.llm._policies import AnyModel
+    from stepwell.llm._redact import Redact
     from stepwell.triage._job import Triage
     from stepwell.triage._report import Report  # noqa: TC004 - loaded when it is asked for
 
@@ -27,7 +29,7 @@ def triage_table(
     source: Any,
     *,
     labels: str | Sequence[str],
-    model: str = "local",
+    model: AnyModel = "local",
     base_url: str | None = None,
     api_key: str | None = None,
     text_columns: Sequence[str] | None = None,
@@ -35,13 +37,15 @@ def triage_table(
     id_column: str | None = None,
     store: str | Path | None = Path(".stepwell") / "triage.db",
     concurrency: int = 200,
+    redact: Redact | None = None,
     quiet: bool = False,
     stream: IO[str] | None = None,
 ) -> Triage:
     """Label every row of a file or frame; return table, outcomes and report.
 
     What an earlier start of the same job recorded (same content, labels, model) is not called again; `store=None` keeps
-    nothing. Raises InputError and LlmError (SW-E21xx, SW-E22xx) before any call; a row that cannot be sent is marked.
+    nothing. `model` may be a policy; `redact`: what is replaced before a call (see stepwell.llm).
+    Raises InputError and LlmError (SW-E21xx, SW-E22xx) before any call; a row that cannot be sent is marked.
     """
     from stepwell.triage import _job
 
@@ -56,6 +60,7 @@ def triage_table(
         id_column=id_column,
         store=store,
         concurrency=concurrency,
+        redact=redact,
     )
     return _job.run(job, stream=stream, quiet=quiet)
 

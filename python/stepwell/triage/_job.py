@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import threading
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from stepwell._engine import Engine
 from stepwell._errors import StepFailed, WorkflowError
 from stepwell._workflow import Workflow
-from stepwell.llm._classify import Classification, Classifier
+from stepwell.llm._classify import AnyClassifier, Classification, Classifier
 from stepwell.triage._labels import parse_labels
 from stepwell.triage._preflight import check_model
 from stepwell.triage._progress import Progress, choose_renderer
@@ -25,6 +26,8 @@ from stepwell.triage._write import Lines, check_output, to_native, write_results
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from stepwell.llm._policies import AnyModel
+    from stepwell.llm._redact import Redact
     from stepwell.triage._report import Report
 
 DEFAULT_STORE = Path(".stepwell") / "triage.db"
@@ -54,7 +57,7 @@ class Job:
     """What to do, checked: nothing here has cost anything yet."""
 
     table: Table
-    classifier: Classifier
+    classifier: Classifier | AnyClassifier
     base_url: str | None
     store: str | Path | None
     concurrency: int
@@ -71,6 +74,7 @@ class Job:
             *self.classifier.labels,
             self.classifier.model_name,
             self.base_url or "",
+            *(() if isinstance(self.classifier, Classifier) else (repr(self.classifier.redact),)),
         )
         return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=9).hexdigest()
 
@@ -79,7 +83,7 @@ def prepare(
     source: Any,
     *,
     labels: str | Sequence[str],
-    model: str,
+    model: AnyModel,
     base_url: str | None = None,
     api_key: str | None = None,
     text_columns: Sequence[str] | None = None,
@@ -89,12 +93,16 @@ def prepare(
     store: str | Path | None = DEFAULT_STORE,
     concurrency: int = 200,
     durability: str = "full",
+    redact: Redact | None = None,
 ) -> Job:
     """Check everything that can be checked before a call is paid for. Raises coded errors (SW-E21xx, SW-E22xx)."""
     names = parse_labels(labels)
     if out is not None:
         check_output(out, source)
-    classifier = Classifier(names, model=model, base_url=base_url, api_key=api_key)
+    settings: dict[str, Any] = {"base_url": base_url, "api_key": api_key}
+    is_plain = isinstance(model, str) and redact is None
+    made = Classifier if is_plain else functools.partial(AnyClassifier, redact=redact)
+    classifier: Classifier | AnyClassifier = made(names, model=model, **settings)  # type: ignore[arg-type]
     table = open_table(source, text_columns=text_columns, gold=gold, id_column=id_column)
     return Job(table, classifier, base_url, store, concurrency, durability)
 
@@ -117,8 +125,8 @@ def run(
         job.outcomes[index] = problem.outcome()
     renderer = choose_renderer(stream, quiet=quiet)
     with Engine(job.store, durability=job.durability, calls_per_host=job.concurrency) as engine:
-        if not job.classifier.is_local:
-            check_model(engine, job.classifier)
+        for each in job.classifier.remote:
+            check_model(engine, each)
         meter = _Meter(job, engine)
         try:
             _drain(job, engine, meter, renderer)
@@ -210,15 +218,17 @@ def _drain_rows(job: Job, engine: Engine, meter: _Meter, renderer: Any, rows: li
 def _flow_of(job: Job) -> Workflow[..., Any]:
     classifier = job.classifier
 
-    def triage_local(row: list[Any]) -> list[Any]:
-        return _values(classifier.classify_local(row[1]))
-
     async def triage_remote(row: list[Any]) -> list[Any]:
         return _values(await classifier.classify(row[1]))
 
-    if classifier.is_local:
-        return Workflow(triage_local, name="stepwell.triage")
-    return Workflow(triage_remote, name="stepwell.triage")
+    if not isinstance(classifier, Classifier) or not classifier.is_local:
+        return Workflow(triage_remote, name="stepwell.triage")
+    local = classifier
+
+    def triage_local(row: list[Any]) -> list[Any]:
+        return _values(local.classify_local(row[1]))
+
+    return Workflow(triage_local, name="stepwell.triage")
 
 
 def _values(answer: Classification) -> list[Any]:

@@ -46,10 +46,12 @@ std::string make_answer(const std::string& body) {
 }
 
 std::string make_completion() {
-  std::string body = R"({"id":"chatcmpl-1","object":"chat.completion","system_fingerprint":")";
-  body.append(400, 'a');
-  body += R"(","choices":[{"index":0,"message":{"content":"{\"label\":\"Billing\",\"confidence\":0.9}"},)";
-  body += R"("finish_reason":"stop"}],"usage":{"prompt_tokens":250,"completion_tokens":12}})";
+  std::string body =
+      R"({"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bench","system_fingerprint":")";
+  body.append(320, 'a');
+  body += R"(","choices":[{"index":0,"message":{"role":"assistant",)";
+  body += R"("content":"{\"label\":\"Billing\",\"confidence\":0.9}"},"finish_reason":"stop"}],)";
+  body += R"("usage":{"prompt_tokens":250,"completion_tokens":12,"total_tokens":262}})";
   return make_answer(body);
 }
 

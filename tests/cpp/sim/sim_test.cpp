@@ -23,6 +23,7 @@ bool holds(uint64_t seed, stepwell::sim::WorldReport& total) {
   total.pauses += report.pauses;
   total.requests += report.requests;
   total.steps += report.steps;
+  total.held += report.held;
   total.refused += report.refused;
   if (!report.violation.empty()) {
     std::printf("FAILED %s\n  repeat with: sim_test --seed=%" PRIu64 "\n", report.violation.c_str(), seed);
@@ -59,11 +60,14 @@ int main(int argc, char** argv) {
   stepwell::sim::WorldReport total;
   uint64_t failed = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) failed += holds(seed, total) ? 0 : 1;
-  std::printf(
-      "sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64 " requests, %" PRId64
-      " crashes, %" PRId64 " pauses, %" PRId64 " late writes refused, %" PRIu64 " failed\n",
-      count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, total.refused, failed);
+  std::printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64
+              " requests, %" PRId64 " crashes, %" PRId64 " pauses, %" PRId64 " calls held, %" PRId64
+              " late writes refused, %" PRIu64 " failed\n",
+              count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, total.held,
+              total.refused, failed);
   const bool is_blind = count >= kSeedsJudged && total.refused == 0;
   if (is_blind) std::printf("FAILED no owner came back after its lease: the fence was not tested\n");
-  return failed == 0 && !is_blind ? 0 : 1;
+  const bool holds_none = count >= kSeedsJudged && total.held == 0;
+  if (holds_none) std::printf("FAILED no call was ever held: the admission stage was not tested\n");
+  return failed == 0 && !is_blind && !holds_none ? 0 : 1;
 }

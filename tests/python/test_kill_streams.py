@@ -1,0 +1,125 @@
+"""SIGKILL in the middle of a stream: the reader that reconnects gets every token once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from stream_peer import HEAD, PATIENCE_S, Peer, StreamServer
+from streams_program import story
+
+import stepwell as sw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = Path(__file__).with_name("streams_program.py")
+TOKENS = [f"token-{number:04} " if number % 7 else f"Wörter-{number:04}🧾 " for number in range(400)]
+TEXT = "".join(TOKENS)
+
+
+def read_and_kill(store: Path, url: str, count: int, after: Callable[[str], None]) -> str:
+    """Run the program until it has shown `count` pieces, then kill it; return the place after the last one."""
+    with subprocess.Popen([sys.executable, str(PROGRAM), str(store), url], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        place = ""
+        for _ in range(count):
+            place = child.stdout.readline().strip()
+            after(place)
+        child.kill()
+    assert place
+    return place
+
+
+@pytest.mark.timeout(300)
+def test_the_reader_that_reconnects_gets_every_token_once(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    calls = 0
+
+    def answer(peer: Peer, number: int) -> None:
+        nonlocal calls
+        calls = number
+        peer.raw(HEAD)
+        # Each life is let come a little further before it is killed.
+        for at, token in enumerate(TOKENS):
+            peer.say(token)
+            if number <= 3 and at >= number * 100:
+                peer.hang_up_seen()
+                return
+        peer.end()
+
+    got = ""
+    place: str | None = None
+    with StreamServer(answer) as server:
+        for life in range(1, 4):
+            seen: list[str] = []
+
+            def goes_far_enough(at: str, seen: list[str] = seen) -> None:
+                seen.append(at)
+
+            place_shown = read_and_kill(store, server.url, 2, goes_far_enough)
+            # The reader of the next life begins where this one's reader had read to.
+            with sw.Engine(store) as engine:  # serves no workflow: it only reads what was kept
+                run = engine.find(story, "story")
+                assert run is not None
+                for piece in engine.stream_blocking(run, after=place):
+                    assert not piece.restarted
+                    got += piece
+                    place = piece.id
+                    if place == place_shown or piece.end >= int(place_shown.partition(":")[2]):
+                        break
+            assert TEXT.startswith(got), f"life {life}"
+            assert got, f"life {life} showed nothing"
+        with sw.Engine(store, workflows=[story]) as engine:
+            run = engine.find(story, "story")
+            assert run is not None
+            for piece in engine.stream_blocking(run, after=place):
+                assert not piece.restarted
+                got += piece
+            assert run.result(timeout=PATIENCE_S) == TEXT
+    assert got == TEXT, "every token once"
+    assert calls >= 4, "each life made the call again"
+    assert "".join(engine_text(store)) == TEXT
+
+
+def engine_text(store: Path) -> list[str]:
+    """Read it all again, from yet another life."""
+    with sw.Engine(store) as engine:
+        run = engine.find(story, "story")
+        assert run is not None
+        return list(engine.stream_blocking(run))
+
+
+@pytest.mark.timeout(300)
+def test_another_answer_after_a_kill_is_never_mixed_with_the_first(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+
+    def answer(peer: Peer, number: int) -> None:
+        peer.raw(HEAD)
+        peer.say("It was ", "a dark night" if number == 1 else "a bright day")
+        if number == 1:
+            peer.hang_up_seen()
+        else:
+            peer.end()
+
+    with StreamServer(answer) as server:
+        places: list[str] = []
+        with subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(store), server.url], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            while not places or places[-1] != "1:19":
+                places.append(child.stdout.readline().strip())
+            child.kill()
+        with sw.Engine(store, workflows=[story]) as engine:
+            run = engine.find(story, "story")
+            assert run is not None
+            pieces = list(engine.stream_blocking(run, after="1:7"))
+            at = next(index for index, piece in enumerate(pieces) if piece.restarted)
+            assert "".join(pieces[:at]) in ("", "a dark night")
+            assert "".join(pieces[at:]) == "It was a bright day"
+            assert pieces[at + 1].id.startswith("2:")
+            assert run.result(timeout=PATIENCE_S) == "It was a bright day"
