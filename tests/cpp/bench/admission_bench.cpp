@@ -40,15 +40,14 @@ struct Bench {
     });
     admission.bucket = "openai:gpt-4o-mini#0123abcd";
     admission.circuit = "api.openai.com#0123abcd";
-    admission.tokens = 200;
+    admission.tokens = 20;
     verdict.ok = true;
-    verdict.usage = {150, 30, 0};
-    verdict.limits.requests = {1'000'000'000, 999'999'000, 10};
+    verdict.usage = {12, 3, 0};
     verdict.limits.tokens = {1'000'000'000, 999'000'000, 10};
   }
   void limit(int64_t concurrency) {
     CallLimits limits;
-    limits.all = {1'000'000'000, 1'000'000'000, concurrency};
+    limits.all = {0, 1'000'000'000, concurrency};  // requests begin without a burst, and would wait
     stage->set_limits("openai:*", limits);
   }
 };
