@@ -70,17 +70,20 @@ curl_socket_t CurlShards::open_socket(const curl_sockaddr& address) {
 #endif
   if (fd < 0) return CURL_SOCKET_BAD;
   Socket& opened = socket_at(fd);
-  opened = {};
+  forget(fd, opened);
   opened.is_own = true;
   return fd;
 }
 
 int CurlShards::close_socket(void* self, curl_socket_t fd) {
   auto& shards = *static_cast<CurlShards*>(self);
-  Socket& closed = shards.socket_at(fd);
-  if (closed.events != 0) shards.poller_.unwatch(fd);  // before the close: libuv aborts on a closed descriptor
-  closed = {};
+  shards.forget(fd, shards.socket_at(fd));  // before the close: libuv aborts on a closed descriptor
   return ::close(fd);
+}
+
+void CurlShards::forget(curl_socket_t fd, Socket& socket) {
+  if (socket.events != 0) poller_.unwatch(fd);
+  socket = {};
 }
 
 CurlShards::Socket& CurlShards::socket_at(curl_socket_t fd) {
@@ -93,9 +96,10 @@ void CurlShards::wish_socket(CurlShard& shard, curl_socket_t fd, int what) {
   Socket& socket = socket_at(fd);
   if (what == CURL_POLL_REMOVE) {
     socket.is_idle = true;
-    if (socket.is_own) return;
-    if (socket.events != 0) poller_.unwatch(fd);  // nobody will tell us when it is closed
-    socket = {};
+    // One that was still connecting has lost a race between two addresses, or failed. curl has closed it then without a
+    // word (7.88, cf-socket.c), and its number may be another's a moment later. Of one that is not our own nobody will
+    // tell us when it is closed.
+    if (!socket.is_own || socket.events == kPollWrite) forget(fd, socket);
     return;
   }
   socket.shard = &shard;
@@ -144,8 +148,8 @@ void CurlShards::on_ready(curl_socket_t fd, unsigned events) {
   Socket& socket = socket_at(fd);
   if (socket.is_idle) {
     // Most likely the peer has hung up. curl finds out when it next wants the connection.
-    socket.events = 0;
     poller_.unwatch(fd);
+    socket.events = 0;
     return;
   }
   CurlShard& shard = *socket.shard;

@@ -77,6 +77,7 @@ class CurlShards {
   static int close_socket(void* self, curl_socket_t fd);
 
   Socket& socket_at(curl_socket_t fd);
+  void forget(curl_socket_t fd, Socket& socket);
   void wish_socket(CurlShard& shard, curl_socket_t fd, int what);
   void wish_timer(CurlShard& shard, int64_t timeout_ms);
   void on_ready(curl_socket_t fd, unsigned events);

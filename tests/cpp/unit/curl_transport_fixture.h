@@ -2,7 +2,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,9 +26,18 @@ class FakeNames final : public Poller {
   explicit FakeNames(UvLoop& loop) : loop_(loop) {}
   Status watch(int fd, unsigned events, MoveFunction<void(unsigned events)> ready) override {
     ++watches;
+    watched.insert_or_assign(fd, inode_of(fd));
     return loop_.watch(fd, events, std::move(ready));
   }
-  void unwatch(int fd) override { loop_.unwatch(fd); }
+  void unwatch(int fd) override {
+    watched.erase(fd);
+    loop_.unwatch(fd);
+  }
+  // Watches whose socket was closed: their number may be another's now.
+  [[nodiscard]] int64_t stale_count() const {
+    return std::count_if(watched.begin(), watched.end(),
+                         [](const auto& each) { return inode_of(each.first) != each.second; });
+  }
   void resolve(const std::string& host, MoveFunction<void(Result<std::vector<std::string>>)> done) override {
     ++resolves[host];
     loop_.after(delay_ms, [this, host, done = std::move(done)]() mutable {
@@ -39,8 +50,13 @@ class FakeNames final : public Poller {
   std::map<std::string, int> resolves;
   int64_t delay_ms = 1;
   int watches = 0;
+  std::map<int, ino_t> watched;
 
  private:
+  static ino_t inode_of(int fd) {
+    struct stat found{};
+    return fstat(fd, &found) == 0 ? found.st_ino : 0;
+  }
   UvLoop& loop_;
 };
 
