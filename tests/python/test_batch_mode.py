@@ -164,12 +164,14 @@ def test_no_rows_make_no_batch() -> None:
         assert batches(server, MODELS[0]) == []
 
 
-def test_results_may_be_larger_than_other_answers() -> None:
+def test_no_results_are_larger_than_an_answer_may_be() -> None:
     texts = [f"{number} billing" for number in range(22_000)]
     with LlmServer() as server:
         found = labelled(server, "openai:" + "m" * 190, texts)
         files = listed(server, "files")
-    assert max(each["bytes"] for each in files) > 16 << 20
+        assert len(batches(server, MODELS[0])) == 3
+    assert max(each["bytes"] for each in files) < 16 << 20
+    assert sum(each["bytes"] for each in files if "output" in each["filename"]) > 16 << 20
     assert {each.status for each in found} == {"ok"}
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from stepwell.llm._models import Model
 
 _CONNECT_MS, _TIMEOUT_MS = 10_000, 600_000
+# Of an answer, if the egress policy allows as much: that is 16 MiB unless told otherwise, hence the rows of a batch. A
+# provider would take 50,000 (OpenAI) or 100,000 (Anthropic), whose results may be larger.
 _ANSWER_BYTES_MAX = 512 << 20
+_ROWS_MAX = 10_000
 # Lists are read from their newest entry on, this many pages at most.
 _PAGES_MAX = 50
 # How far the provider's clock may be behind ours.
@@ -118,7 +121,7 @@ class _Api:
 class OpenAiBatches(_Api):
     """POST /files, /batches; GET /batches/ID, /files/ID/content."""
 
-    requests_max = 50_000
+    requests_max = _ROWS_MAX
     bytes_max = 200_000_000
 
     @property
@@ -184,7 +187,7 @@ class OpenAiBatches(_Api):
 class AnthropicBatches(_Api):
     """POST /messages/batches; GET /messages/batches/ID, /messages/batches/ID/results."""
 
-    requests_max = 100_000
+    requests_max = _ROWS_MAX
     bytes_max = 256_000_000
 
     def line(self, key: str, row: int, body: bytes) -> bytes:
