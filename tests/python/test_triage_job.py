@@ -67,8 +67,8 @@ def test_a_second_start_calls_nothing(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_given_up_are_tried_anew(tmp_path: Path) -> None:
-    """An outage is over: the same command sends what had failed, and nothing else."""
-    down = Faults(share=1.0, kinds={"500": 1.0}, max_faults_per_call=1_000)
+    """The quota is filled up again: the same command sends what had failed, and nothing else."""
+    down = Faults(share=1.0, kinds={"quota": 1.0}, max_faults_per_call=1_000)
     with LlmServer() as server:
         options = {"labels": LABELS, "model": "test", "base_url": server.url, "store": tmp_path / "s.db"}
 

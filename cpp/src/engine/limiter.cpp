@@ -16,6 +16,8 @@ constexpr int64_t kWindowMax = 1 << 20;
 constexpr int64_t kWindowAtStart = 32;
 // The window is cut when a tenth of a round, or more, was answered 429.
 constexpr int64_t kRoundShare = 10;
+constexpr int64_t kWholeShare = 1'024;
+constexpr int64_t kShareMax = 8 * kWholeShare;
 constexpr int64_t kPauseMsMax = 3'600'000;
 constexpr int64_t kBackoffMs = 1'000;
 constexpr int64_t kBackoffMsMax = 60'000;
@@ -121,7 +123,7 @@ void Limiter::leave(int64_t tokens, int64_t used, int64_t now_ms) {
 
 // --- BucketLimiter ---
 
-BucketLimiter::BucketLimiter(int64_t now_ms) : window_(kWindowAtStart) { set_limits({}, now_ms); }
+BucketLimiter::BucketLimiter(int64_t now_ms) : share_(kWholeShare), window_(kWindowAtStart) { set_limits({}, now_ms); }
 
 void BucketLimiter::set_limits(const CallLimits& limits, int64_t now_ms) {
   const bool is_window_full = window_ >= window_max();
@@ -172,6 +174,20 @@ int64_t BucketLimiter::wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahe
   return std::max(paused_until_ms_ - now_ms, own_.wait_behind_ms(requests_ahead, tokens_ahead, tokens, now_ms));
 }
 
+int64_t BucketLimiter::expected(int64_t estimate) const {
+  return estimate <= 0 ? 0 : (std::min(estimate, kUnitsMax) * share_ + kWholeShare - 1) / kWholeShare;
+}
+
+// Up fast, down slowly. A peer that counts another way than its answers say shows it with a 429.
+void BucketLimiter::learn_share(const CallEnd& end) {
+  if (end.is_throttled) {
+    share_ = std::max(share_, std::min(share_ + share_ / 4 + 1, kWholeShare));
+  } else if (end.used >= 0 && end.estimate > 0) {
+    const int64_t seen = std::clamp<int64_t>(std::min(end.used, kUnitsMax) * kWholeShare / end.estimate, 1, kShareMax);
+    share_ += seen > share_ ? (seen - share_ + 1) / 2 : (seen - share_) / 16;
+  }
+}
+
 void BucketLimiter::enter(int64_t tokens, int64_t now_ms) {
   own_.enter(tokens, now_ms);
   peer_requests_.take(1, now_ms);
@@ -183,6 +199,7 @@ void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_s
   own_.leave(end.tokens, end.used, now_ms);
   if (end.used >= 0) peer_tokens_.take(end.used - end.tokens, now_ms);
   tokens_in_flight_ -= end.tokens;
+  learn_share(end);
   learn(end.peer, now_ms);
   if (++round_answers_ > window_) round_answers_ = round_throttled_ = 0;
   if (end.is_throttled) {

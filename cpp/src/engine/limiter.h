@@ -70,8 +70,9 @@ class Limiter {
 
 // How a call ended, as far as limits are concerned.
 struct CallEnd {
-  int64_t tokens = 0;  // that were reserved
-  int64_t used = -1;   // -1: as reserved
+  int64_t estimate = 0;  // what it could use at most
+  int64_t tokens = 0;    // that were reserved
+  int64_t used = -1;     // -1: as reserved
   int64_t sent_at_ms = 0;
   bool is_ok = false;
   bool is_throttled = false;  // 429
@@ -89,6 +90,9 @@ class BucketLimiter {
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
   int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
   [[nodiscard]] int64_t pace_ms(int64_t tokens) const { return own_.pace_ms(tokens); }
+  // What calls with such estimates come to, as those before them did: estimates are worst cases, and a limit that is
+  // reserved for them is wasted.
+  [[nodiscard]] int64_t expected(int64_t estimate) const;
   void enter(int64_t tokens, int64_t now_ms);
   void leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
   // The largest call that is not refused; 0: any.
@@ -101,6 +105,7 @@ class BucketLimiter {
   void learn(const PeerLimits& peer, int64_t now_ms);
   void learn(const RateLevel& level, int64_t configured, int64_t in_flight, Meter& meter, int64_t now_ms);
   void set_own_rates(int64_t now_ms);
+  void learn_share(const CallEnd& end);
   void throttle(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
   void grow();
   [[nodiscard]] int64_t window_max() const;
@@ -110,6 +115,7 @@ class BucketLimiter {
   Meter peer_requests_;  // the peer's own count, as it last told it
   Meter peer_tokens_;
   int64_t tokens_in_flight_ = 0;
+  int64_t share_;  // of an estimate that is used, in 1,024ths
   int64_t paused_until_ms_ = 0;
   int64_t throttled_in_a_row_ = 0;
   int64_t window_;

@@ -222,7 +222,9 @@ PlaceId AdmissionStage::ask(CallRef call, const Admission& admission, int32_t pr
     return 0;
   }
   const int64_t now = loop_.now_ms();
-  if (bucket->waiting == 0 && bucket->limiter.wait_ms(tokens, now) == 0 && tenant->limiter.wait_ms(tokens, now) == 0) {
+  const int64_t expected = bucket->limiter.expected(tokens);
+  if (bucket->waiting == 0 && bucket->limiter.wait_ms(expected, now) == 0 &&
+      tenant->limiter.wait_ms(expected, now) == 0) {
     send(*bucket, circuit, *tenant, call, tokens);
     return 0;
   }
@@ -250,13 +252,13 @@ void AdmissionStage::pump(Bucket& bucket) {
       return;
     }
     Tenant& tenant = **bucket.ready.begin();
-    const WaitingCall& next = tenant.line.begin()->second;
-    const int64_t wait = bucket.limiter.wait_ms(next.tokens, now);
+    const int64_t expected = bucket.limiter.expected(tenant.line.begin()->second.tokens);
+    const int64_t wait = bucket.limiter.wait_ms(expected, now);
     if (wait != 0) {
       if (wait > 0) wake_by(bucket, now + wait);
       return;
     }
-    const int64_t own_wait = tenant.limiter.wait_ms(next.tokens, now);
+    const int64_t own_wait = tenant.limiter.wait_ms(expected, now);
     if (own_wait == kUntilOneEnds) {
       bucket.set_state(tenant, TenantState::kFull);
       continue;
@@ -305,11 +307,13 @@ CallPass AdmissionStage::enter_circuit(Circuit* circuit, const CallRef& call) {
   return pass;
 }
 
-void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t tokens) {
+void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate) {
   Ruling ruling;
+  const int64_t tokens = bucket.limiter.expected(estimate);
   ruling.pass = enter_circuit(circuit, call);
   ruling.pass.bucket = &bucket;
   ruling.pass.tenant = &tenant;
+  ruling.pass.estimate = estimate;
   ruling.pass.tokens = tokens;
   const int64_t now = ruling.pass.sent_at_ms;
   bucket.limiter.enter(tokens, now);
@@ -379,12 +383,14 @@ bool AdmissionStage::hold_for_line(Bucket& bucket, Tenant& tenant, const CallRef
     return at - now - kLeadMs;
   };
   const auto line_count = static_cast<int64_t>(tenant.line.size());
-  const int64_t own = turn(tenant.limiter.wait_behind_ms(line_count, tenant.line_tokens, tokens, now),
-                           tenant.limiter.pace_ms(tokens), tenant.booked_ms);
-  const int64_t common = own > 0
-                             ? 0
-                             : turn(bucket.limiter.wait_behind_ms(bucket.waiting, bucket.waiting_tokens, tokens, now),
-                                    bucket.limiter.pace_ms(tokens), bucket.booked_ms);
+  const int64_t cost = bucket.limiter.expected(tokens);
+  const int64_t own =
+      turn(tenant.limiter.wait_behind_ms(line_count, bucket.limiter.expected(tenant.line_tokens), cost, now),
+           tenant.limiter.pace_ms(cost), tenant.booked_ms);
+  const int64_t common = own > 0 ? 0
+                                 : turn(bucket.limiter.wait_behind_ms(
+                                            bucket.waiting, bucket.limiter.expected(bucket.waiting_tokens), cost, now),
+                                        bucket.limiter.pace_ms(cost), bucket.booked_ms);
   if (own == 0 && common == 0) return false;
   hold(call, std::max(own, common), 0, &bucket);
   return true;
@@ -424,6 +430,7 @@ void AdmissionStage::settle(const CallPass& pass, const Verdict& verdict) {
   if (pass.bucket == nullptr) return;
   Bucket& bucket = *pass.bucket;
   CallEnd end;
+  end.estimate = pass.estimate;
   end.tokens = pass.tokens;
   if (verdict.usage.input >= 0 || verdict.usage.output >= 0) {
     end.used = std::max<int64_t>(verdict.usage.input, 0) + std::max<int64_t>(verdict.usage.output, 0);

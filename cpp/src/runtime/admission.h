@@ -38,7 +38,8 @@ struct CallPass {
   Bucket* bucket = nullptr;  // none: nothing to settle
   Circuit* circuit = nullptr;
   Tenant* tenant = nullptr;
-  int64_t tokens = 0;
+  int64_t estimate = 0;
+  int64_t tokens = 0;  // reserved
   int64_t sent_at_ms = 0;
   BreakerPass breaker;
 };
@@ -103,7 +104,7 @@ class AdmissionStage {
   void wake_by(Bucket& bucket, int64_t at_ms);
   WaitingCall take_out(Bucket& bucket, Tenant& tenant, const std::pair<int64_t, PlaceId>& key);
   CallPass enter_circuit(Circuit* circuit, const CallRef& call);
-  void send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t tokens);
+  void send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate);
 
   Loop& loop_;
   Rule rule_;

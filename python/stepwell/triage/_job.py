@@ -269,6 +269,7 @@ class _Meter:
         self._cost = 0.0
         self._retries = 0
         self._retries_at = 0.0
+        self._down_s: float | None = None
         for problem in job.table.row_errors.values():
             self._review += problem.status == "review"
             self._dead += problem.status == "error"
@@ -291,6 +292,8 @@ class _Meter:
         left = self._total - self._finished
         if elapsed - self._retries_at > _REFRESH_S:
             self._retries, self._retries_at = self._engine.counters().get("retries", 0), elapsed
+            open_until = [each.open_until for each in self._engine.circuits().values() if each.open_until is not None]
+            self._down_s = max(max(open_until) - time.time(), 0.0) if open_until else None
         return Progress(
             finished=self._finished,
             total=self._total,
@@ -304,4 +307,5 @@ class _Meter:
             dead=self._dead,
             elapsed_s=elapsed,
             resumed=self._resumed,
+            down_s=self._down_s,
         )

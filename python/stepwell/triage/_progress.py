@@ -31,7 +31,8 @@ WHOLE_RATE_MIN = 10
 class Progress:
     """A moment of a job. `finished` counts the `resumed` rows too, recorded by an earlier start at no cost now.
 
-    `rate` is rows a second in this start, `eta_s` the seconds still to go, None while nobody can know.
+    `rate` is rows a second in this start, `eta_s` the seconds still to go, None while nobody can know. `down_s`: the provider
+    fails, and is asked again in so many seconds; the rows wait for it and lose nothing.
     """
 
     finished: int
@@ -47,6 +48,7 @@ class Progress:
     elapsed_s: float = 0.0
     resumed: int = 0
     cost_usd_max: float | None = None
+    down_s: float | None = None
 
     @property
     def share(self) -> float:
@@ -273,6 +275,7 @@ def live_line(name: str, progress: Progress, width: int, *, with_bar: bool = Tru
     tokens = f"in {short(p.tokens_in)} out {short(p.tokens_out)}" if p.tokens_in or p.tokens_out else ""
     # Shown in this order, kept in the order of the numbers: trouble and time are worth more than token counts.
     parts = [
+        (0, "" if p.down_s is None else f"provider down, again in {duration(p.down_s)}"),
         (2, speed),
         (1, eta),
         (3, cost),

@@ -287,5 +287,31 @@ TEST(BucketLimiter, WithoutRetryAfterThePauseGrows) {
   EXPECT_LE(longest, 66'050);
 }
 
+// Estimates are worst cases: reserving them to the last would leave most of the limit unused.
+TEST(BucketLimiter, ExpectsWhatCallsBeforeCameTo) {
+  BucketLimiter limiter(0);
+  uint64_t random = 1;
+  EXPECT_EQ(limiter.expected(1'000), 1'000) << "nothing is known yet";
+  CallEnd end;
+  end.is_ok = true;
+  end.estimate = 1'000;
+  end.used = 200;
+  for (int i = 0; i < 200; ++i) {
+    end.tokens = limiter.expected(end.estimate);
+    limiter.enter(end.tokens, i);
+    limiter.leave(end, i, random);
+  }
+  EXPECT_GE(limiter.expected(1'000), 200);
+  EXPECT_LT(limiter.expected(1'000), 220);
+  end.used = 1'000;
+  for (int i = 0; i < 6; ++i) {
+    limiter.enter(limiter.expected(1'000), 300);
+    limiter.leave(end, 300, random);
+  }
+  EXPECT_GT(limiter.expected(1'000), 950) << "it rises fast";
+  EXPECT_EQ(limiter.expected(0), 0);
+  EXPECT_GT(limiter.expected(INT64_MAX), 0) << "nothing overflows";
+}
+
 }  // namespace
 }  // namespace stepwell::detail
