@@ -192,7 +192,7 @@ class Reader {
     while (fields.has_more()) texts.push_back(fields.text());
     return texts;
   }
-  // (bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer)
+  // (bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer[, fails_when_open])
   Admission admission() {
     Reader fields(next());
     Admission admission;
@@ -204,6 +204,7 @@ class Reader {
     admission.usage.input = fields.texts();
     admission.usage.output = fields.texts();
     admission.usage.cached = fields.text();
+    if (fields.has_more()) admission.fails_when_open = fields.boolean();
     return admission;
   }
   // (estimate in picodollars and tokens, price of an input, an output and a cached token, budgets)

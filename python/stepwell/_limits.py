@@ -68,7 +68,7 @@ class Breaker:
     """When a peer counts as down, and how long it is left alone.
 
     It opens when at least `failures` of the last `window` calls (64 at most), and `failure_percent` of them, failed by the
-    peer's fault: 5xx, no connection, no answer in time. With `slow`, calls that take so long count too, at `slow_percent`.
+    peer's fault: 5xx, no connection, no answer in time (`failures` above `window`: never). With `slow`, calls that take so long count too, at `slow_percent`.
     Open, it lets nothing through for `cool_down`, which doubles up to `cool_down_max`; calls wait in the store and burn no
     attempt. Then `probes` at once may try, and `successes` good ones close it.
 
@@ -90,7 +90,7 @@ class Breaker:
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
         _check("Breaker.window", self.window, 1, 64)
-        _check("Breaker.failures", self.failures, 1, self.window)
+        _check("Breaker.failures", self.failures, 1, _COUNT_MAX)
         for name in ("failure_percent", "slow_percent", "probes", "successes"):
             _check(f"Breaker.{name}", getattr(self, name), 1, 100)
         _check("Breaker.retry_percent", self.retry_percent, 0, 1_000)
@@ -187,7 +187,7 @@ class LimitVerbs:
         return {row[0]: _bucket(row) for row in self._core.look_at_calls()[0]}
 
     def circuits(self) -> dict[str, Circuit]:
-        """Return the circuits that calls have met, by name: the host, "#", and a digest of the key."""
+        """Return the circuits that calls have met, by name: host, "/", model, "#" and a digest of the key."""
         return {
             row[0]: Circuit(row[0], _STATES[row[1]], _seconds(row[2]), *row[3:])
             for row in self._core.look_at_calls()[1]
@@ -231,4 +231,4 @@ def admission_names(provider: str, name: str, url: str, headers: tuple[tuple[str
     for each in (parts.netloc, *(value for header, value in headers if header != "content-type")):
         key.update(each.encode("utf-8", "surrogateescape") + b"\0")
     digest = key.hexdigest()
-    return f"{provider}:{name}#{digest}", f"{parts.hostname}#{digest}"
+    return f"{provider}:{name}#{digest}", f"{parts.hostname}/{name}#{digest}"

@@ -134,7 +134,7 @@ def test_a_batch_whose_making_was_in_doubt_is_made_once(model: str) -> None:
 def test_a_wrong_key_ends_the_run_and_is_not_told(model: str) -> None:
     with LlmServer(require_key="another") as server, pytest.raises(sw.RunFailed, match="401") as caught:
         labelled(server, model)
-    assert "SW-E2151" in str(caught.value.error) + caught.value.code
+    assert "SW-E2191" in str(caught.value.error) + caught.value.code
     assert KEY not in json.dumps(caught.value.error) + str(caught.value)
 
 
@@ -149,7 +149,7 @@ def test_a_wrong_key_ends_the_run_and_is_not_told(model: str) -> None:
 )
 def test_what_has_no_batches(more: dict[str, str]) -> None:
     job = {"texts": TEXTS, "more": {"base_url": "http://127.0.0.1:9", **more}}
-    with sw.Engine() as engine, pytest.raises(sw.RunFailed, match="SW-E2150"):
+    with sw.Engine() as engine, pytest.raises(sw.RunFailed, match="SW-E2190"):
         engine.start(label_all, job).result(timeout=30)
 
 

@@ -32,7 +32,7 @@ def test_failures_open_the_circuit_and_it_closes_again() -> None:
         runs = engine.start_many(flow_of(server), [f"bill {i}" for i in range(12)])
         assert all(run.result(60) in LABELS for run in runs)
         (circuit,) = engine.circuits().values()
-        assert circuit.name.startswith("127.0.0.1#")
+        assert circuit.name.startswith("127.0.0.1/m#")
         assert circuit.openings >= 1
         assert circuit.held >= 1
         assert len(server.journal()) == 24, "each call was sent twice, and no attempt burned against an open circuit"

@@ -96,7 +96,7 @@ def test_names_tell_hosts_and_keys_apart_and_hold_no_key() -> None:
     key = (("content-type", "application/json"), ("authorization", "Bearer sk-secret"))
     bucket, circuit = admission_names("openai", "gpt-4o-mini", "https://api.openai.com/v1/chat/completions", key)
     assert bucket.rpartition("#")[0] == "openai:gpt-4o-mini"
-    assert circuit.rpartition("#")[0] == "api.openai.com"
+    assert circuit.rpartition("#")[0] == "api.openai.com/gpt-4o-mini"
     assert "secret" not in bucket + circuit
     assert admission_names("openai", "gpt-4o-mini", "https://api.openai.com/v1/embeddings", key)[0] == bucket
     assert admission_names("openai", "gpt-4o-mini", "http://localhost:8000/v1/chat/completions", key)[0] != bucket

@@ -357,3 +357,22 @@ def test_a_policy_shows_what_it_is_and_no_key() -> None:
     )
     assert policy == Fallback(policy.models, after="30s")
     assert hash(policy) == hash(Fallback(policy.models, after="30s"))
+
+
+def test_fallback_does_not_wait_for_a_model_whose_circuit_is_open() -> None:
+    down = Faults(share=1, kinds={"500": 1}, max_faults_per_call=1_000)
+    quick = sw.Retry(max_attempts=1)
+    with LlmServer(faults=down) as bad, LlmServer() as good, sw.Engine() as engine:
+        engine.breaker("*", sw.Breaker(window=4, failures=2, cool_down="1h", cool_down_max="1h"))
+        first = Endpoint("first", base_url=bad.url, retry=quick)
+        second = Endpoint("second", base_url=good.url)
+
+        @sw.workflow
+        async def label(text: str) -> list[Any]:
+            answer = await sw.llm.classify(text, labels=["Billing", "Technical"], model=Fallback([first, second]))
+            return [answer.label, [asked.status for asked in answer.path]]
+
+        for number in range(6):
+            assert engine.start(label, f"billing {number}").result(20) == ["Billing", ["failed", "ok"]]
+        assert len(bad.journal()) == 2, "the open circuit is not asked again"
+        assert len(good.journal()) == 6

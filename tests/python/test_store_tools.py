@@ -283,8 +283,9 @@ def test_149_a_full_disk_leaves_the_store_whole_and_no_litter(path: Path, tmp_pa
 def test_compact_checks_the_room_first(path: Path) -> None:
     if not shutil.which("unshare"):
         pytest.skip("no unshare: a small file system cannot be made")
+    room_kib = path.stat().st_size // 1024 + 32  # for the file, and not for another one
     script = (
-        f"mount -t tmpfs -o size=128k none /mnt && cp {path} /mnt/s.db && "
+        f"mount -t tmpfs -o size={room_kib}k none /mnt && cp {path} /mnt/s.db && "
         f"{sys.executable} -m stepwell store compact /mnt/s.db; echo $?; ls /mnt"
     )
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)

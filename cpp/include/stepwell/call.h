@@ -39,10 +39,11 @@ struct Usage {
 // What a call waits for before it is sent. Empty names: for nothing.
 struct Admission {
   std::string bucket;   // whose limits: a provider, model and key
-  std::string circuit;  // whose breaker: a host and key
+  std::string circuit;  // whose breaker: a host, model and key
   std::string tenant;   // tenants take turns in a bucket's line
   int64_t tokens = 0;   // what it may use at most, by estimate: reserved, and settled from the answer's usage
   UsageRule usage;
+  bool fails_when_open = false;  // instead of waiting for its circuit: somebody else can be asked
 };
 
 // How an answer that comes as server-sent events (WHATWG HTML, section 9.2) is read. It ends with an event of one of

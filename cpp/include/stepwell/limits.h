@@ -1,8 +1,9 @@
 // What calls wait for before they are sent: the limits of a bucket, and the breaker of a circuit.
 //
-// Plain values, any thread. A bucket is one provider, model and key; a circuit one host and key. Both live in one
-// process: what they have learned is learned again after a restart, beginning without a burst. Limits go by the name of
-// a bucket without its key, "openai:gpt-4o", else "openai:*", else "*"; breakers by a host, else "*".
+// Plain values, any thread. A bucket is one provider, model and key; a circuit one host, model and key. Both live in
+// one process: what they have learned is learned again after a restart, beginning without a burst. Limits go by the
+// name of a bucket without its key, "openai:gpt-4o", else "openai:*", else "*"; breakers by "host/model", else the
+// host, else "*".
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,8 @@ struct CallLimits {
 // When a peer counts as down: `failures_min` of the last `window` calls, and `failure_percent` of them, failed by its
 // fault; or so many were slow.
 struct BreakerPolicy {
-  int32_t window = 64;  // 1 to 64
-  int32_t failures_min = 20;
+  int32_t window = 64;        // 1 to 64
+  int32_t failures_min = 20;  // more than the window: it never opens
   int32_t failure_percent = 50;
   int64_t slow_ms = 0;  // 0: no call is slow
   int32_t slow_percent = 80;

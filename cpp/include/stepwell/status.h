@@ -70,6 +70,7 @@ inline constexpr ErrorCode kStreamError = 1312;    // an error that the peer rep
 inline constexpr ErrorCode kEgressAddress = 1320;  // a host or address that the egress policy refuses
 inline constexpr ErrorCode kEgressScheme = 1321;   // plain http to another machine
 inline constexpr ErrorCode kEgressPolicy = 1322;   // a policy that makes no sense
+inline constexpr ErrorCode kCircuitOpen = 1332;    // the peer fails, and the call would not wait for it
 inline constexpr ErrorCode kCallTooLarge = 1330;   // it reserves more tokens than its bucket ever lets through
 inline constexpr ErrorCode kStepFailed = 2001;
 inline constexpr ErrorCode kStepTimeout = 2002;

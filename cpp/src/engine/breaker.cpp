@@ -20,7 +20,7 @@ constexpr int64_t kSavedPercentMax = int64_t{1'000} * 100;
 void Breaker::set_policy(const BreakerPolicy& policy) {
   policy_ = policy;
   policy_.window = std::clamp(policy.window, 1, 64);
-  policy_.failures_min = std::clamp(policy.failures_min, 1, policy_.window);
+  policy_.failures_min = std::max(policy.failures_min, 1);
   policy_.probes_max = std::max(policy.probes_max, 1);
   policy_.successes_min = std::max(policy.successes_min, 1);
   policy_.cool_down_ms = std::max<int64_t>(policy.cool_down_ms, 1);

@@ -18,6 +18,7 @@ constexpr int64_t kWindowAtStart = 32;
 constexpr int64_t kRoundShare = 10;
 constexpr int64_t kWholeShare = 1'024;
 constexpr int64_t kShareMax = 8 * kWholeShare;
+constexpr int64_t kPauseSpreadMsMax = 2'000;
 constexpr int64_t kPauseMsMax = 3'600'000;
 constexpr int64_t kBackoffMs = 1'000;
 constexpr int64_t kBackoffMsMax = 60'000;
@@ -244,7 +245,7 @@ void BucketLimiter::throttle(const CallEnd& end, int64_t now_ms, uint64_t& rando
     pause = pause / 2 + random_up_to(random_state, pause / 2);
   }
   pause = std::min(pause, kPauseMsMax);
-  pause += random_up_to(random_state, pause / 10 + 50);
+  pause += random_up_to(random_state, std::min(pause / 10 + 50, kPauseSpreadMsMax));
   paused_until_ms_ = std::max(paused_until_ms_, now_ms + pause);
   if (!is_news) return;
   is_starting_ = false;

@@ -175,9 +175,12 @@ CallLimits AdmissionStage::limits_for(const std::string& bucket) const {
 }
 
 BreakerPolicy AdmissionStage::policy_for(const std::string& circuit) const {
-  auto found = policies_.find(without_key(circuit));
-  if (found == policies_.end()) found = policies_.find("*");
-  return found == policies_.end() ? BreakerPolicy() : found->second;
+  const std::string name = without_key(circuit);
+  for (const std::string& known : {name, name.substr(0, name.find('/')), std::string("*")}) {
+    const auto found = policies_.find(known);
+    if (found != policies_.end()) return found->second;
+  }
+  return {};
 }
 
 void AdmissionStage::set_limits(const std::string& name, const CallLimits& limits) {
@@ -339,6 +342,14 @@ void AdmissionStage::hold(const CallRef& call, int64_t wait_ms, int64_t spread_m
 bool AdmissionStage::hold_if_open(Circuit& circuit, const CallRef& call, Bucket* bucket) {
   const int64_t wait = circuit.breaker.wait_ms(loop_.now_ms());
   if (wait == 0) return false;
+  if (call.fails_when_open) {
+    Ruling ruling;
+    ruling.kind = RulingKind::kRefuse;
+    ruling.status = Status(StatusKind::kBusy, code::kCircuitOpen,
+                           without_key(circuit.name) + " fails, and is asked again in " + std::to_string(wait) + " ms");
+    rule_(call, std::move(ruling));
+    return true;
+  }
   ++circuit.held;
   hold(call, wait, std::max(kRetryMsMin, circuit.breaker.cool_down_ms() / 2), bucket);
   return true;

@@ -26,6 +26,7 @@ struct CallRef {
   LeaseToken token = 0;
   std::string step;
   int32_t attempt = 1;
+  bool fails_when_open = false;  // see Admission
 };
 
 struct Bucket;
@@ -75,7 +76,7 @@ class AdmissionStage {
 
   // Limits by the name of a bucket without its key: "openai:gpt-4o-mini", else "openai:*", else "*".
   void set_limits(const std::string& name, const CallLimits& limits);
-  // By the name of a circuit without its key, else "*".
+  // By the name of a circuit without its key, "api.openai.com/gpt-4o", else "api.openai.com", else "*".
   void set_breaker(const std::string& name, const BreakerPolicy& policy);
   [[nodiscard]] std::vector<BucketView> buckets();
   [[nodiscard]] std::vector<CircuitView> circuits();

@@ -10,7 +10,8 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
   if (found == active.calls.end()) return;
   // The stage may rule at once, and the call be forgotten by that.
   const std::shared_ptr<RunningCall> call = found->second;
-  call->place = admission_.ask({run, active.token, step, attempt}, call->spec->admission, active.priority);
+  call->place = admission_.ask({run, active.token, step, attempt, call->spec->admission.fails_when_open},
+                               call->spec->admission, active.priority);
 }
 
 void Dispatcher::on_ruling(const CallRef& call, Ruling ruling) {

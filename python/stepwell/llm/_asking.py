@@ -18,6 +18,7 @@ from stepwell._errors import InputError, LlmError, RunCancelled, RunError, StepF
 from stepwell._types import Retry, duration_ms
 from stepwell._workflow import current_activation, current_scope
 from stepwell.llm._cache import Keeper, current_keeper
+from stepwell.llm._call import has_next
 from stepwell.llm._policies import Asked, AskedStatus, Endpoint, Heard, Policy, Wanted, endpoint_of, said_by
 from stepwell.llm._usage import Usage
 
@@ -204,12 +205,15 @@ async def _branches(activation: Any, scopes: list[str], asking: list[Any]) -> li
 
 async def _hear(wanted: Wanted, name: str, within_ms: int, one: AsyncOne, place: str) -> Heard:
     within_ms = min(filter(None, (wanted.within_ms, within_ms)), default=0)
+    token = has_next.set(has_next.get() or wanted.has_next)
     try:
         if isinstance(wanted.model, Policy):
             return await _run(wanted.model, name, within_ms, one, place + "/")
         return _heard(await one(endpoint_of(wanted.model), within_ms), wanted, place)
     except WorkflowError as error:
         return _heard_error(error, wanted, place)
+    finally:
+        has_next.reset(token)
 
 
 def _run_blocking(policy: Policy, name: str, within_ms: int, one: One, prefix: str) -> Heard:
@@ -237,12 +241,15 @@ def _run_blocking(policy: Policy, name: str, within_ms: int, one: One, prefix: s
 
 def _hear_blocking(wanted: Wanted, name: str, within_ms: int, one: One, place: str) -> Heard:
     within_ms = min(filter(None, (wanted.within_ms, within_ms)), default=0)
+    token = has_next.set(has_next.get() or wanted.has_next)
     try:
         if isinstance(wanted.model, Policy):
             return _run_blocking(wanted.model, name, within_ms, one, place + "/")
         return _heard(one(endpoint_of(wanted.model), within_ms), wanted, place)
     except WorkflowError as error:
         return _heard_error(error, wanted, place)
+    finally:
+        has_next.reset(token)
 
 
 # -- what was heard ------------------------------------------------------------------------------------------------------

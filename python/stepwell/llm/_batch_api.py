@@ -95,15 +95,15 @@ class _Api:
         said = _said(content)
         text = f"{method} {path.partition('?')[0]} was answered with {status}: {said}"
         if status in (408, 409, 429) or status >= 500:
-            raise LlmError("SW-E2151", text)
-        raise RefusedError("SW-E2151", text, hint="look at the message; a key may lack the right to make batches")
+            raise LlmError("SW-E2191", text)
+        raise RefusedError("SW-E2191", text, hint="look at the message; a key may lack the right to make batches")
 
     async def _json(self, method: str, path: str, value: Any = None) -> dict[str, Any]:
         content = await self._ask(method, path, b"" if value is None else json.dumps(value).encode())
         try:
             return a_dict(json.loads(content))
         except (ValueError, RecursionError):
-            raise LlmError("SW-E2151", f"{method} {path.partition('?')[0]} was answered with no JSON") from None
+            raise LlmError("SW-E2191", f"{method} {path.partition('?')[0]} was answered with no JSON") from None
 
     async def _pages(self, path: str, after: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the entries of a list, the newest first."""
@@ -207,7 +207,7 @@ class AnthropicBatches(_Api):
             if name in known or sum(each for each in counts.values() if isinstance(each, int)) != count:
                 continue
             if not (await self.state(name)).is_over:
-                raise LlmError("SW-E2151", f"batch {name} may be ours, and tells only when it has ended")
+                raise LlmError("SW-E2191", f"batch {name} may be ours, and tells only when it has ended")
             content = await self._ask("GET", f"/messages/batches/{name}/results")
             if next(_rows(content, key), None) is not None:
                 return name

@@ -62,15 +62,15 @@ async def classify_batch(
     `unanswered="live"` asks those again one by one, at the full price. More than a batch may hold makes several. `pause`: how
     long until the second look at a batch; each further pause is half as long again, up to ten minutes.
 
-    Raises InputError SW-E2150 for a model without batches and for too many texts, SW-E2009 outside of a run; StepFailed
-    when the provider refuses for good, LlmError SW-E2152 for a batch that does not end within two days.
+    Raises InputError SW-E2190 for a model without batches and for too many texts, SW-E2009 outside of a run; StepFailed
+    when the provider refuses for good, LlmError SW-E2192 for a batch that does not end within two days.
     """
     activation = _waits._activation("classify_batch")  # noqa: SLF001
     if unanswered not in ("review", "live"):
-        raise InputError("SW-E2150", "unanswered rows", got=repr(unanswered)[:80], expected='"review" or "live"')
+        raise InputError("SW-E2190", "unanswered rows", got=repr(unanswered)[:80], expected='"review" or "live"')
     if len(texts) > _TEXTS_MAX:
         raise InputError(
-            "SW-E2150",
+            "SW-E2190",
             "too many texts for one call of classify_batch",
             got=str(len(texts)),
             expected=f"at most {_TEXTS_MAX}",
@@ -107,7 +107,7 @@ def _api_of(classifier: Classifier, model: str) -> BatchApi:
     api = None if classifier.is_local else _SPOKEN.get(classifier.model.provider)
     if api is None:
         raise InputError(
-            "SW-E2150",
+            "SW-E2190",
             f"{model!r} has no batches",
             expected=f"a model of {', '.join(sorted(_SPOKEN))}",
             hint="engine.map over classify needs no batch API, and answers at once",
@@ -197,7 +197,7 @@ class _Job:
             await _waits.sleep(f"{pause_ms}ms")
             pause_ms = min(_PAUSE_MAX_MS, int(pause_ms * _PAUSE_GROWTH) + 1)
         raise LlmError(
-            "SW-E2152", f"batch {batch} has not ended after {_LOOKS_MAX} looks at it", hint="replay the run to wait on"
+            "SW-E2192", f"batch {batch} has not ended after {_LOOKS_MAX} looks at it", hint="replay the run to wait on"
         )
 
     async def _fetch(self, part: _Part, batch: str, files: Sequence[str]) -> list[Row]:
@@ -232,7 +232,7 @@ def _is_retry() -> bool:
 def _named(name: str, key: str, what: str) -> str:
     """Return the name that a provider gave to what was made. Raises LlmError when it gave none: it may still be there."""
     if what and not name:
-        raise LlmError("SW-E2151", f"the provider made no {what} for {key}, or did not name it")
+        raise LlmError("SW-E2191", f"the provider made no {what} for {key}, or did not name it")
     return name
 
 

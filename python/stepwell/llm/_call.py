@@ -7,6 +7,7 @@ Inside a run each of its calls is recorded under its name; outside of one they a
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell._errors import LlmError
@@ -27,6 +28,8 @@ T = TypeVar("T")
 Request = tuple[Any, ...]
 Conversation = "Generator[tuple[str, Request], tuple[bytes, int], T]"
 _CONNECT_MS = 10_000
+#: Whether another model will be asked if this call fails: then it does not wait for a provider that is down.
+has_next: ContextVar[bool] = ContextVar("has_next", default=False)
 # What is reserved for an answer of which nobody says how long it may be.
 _TOKENS_OUT_GUESS = 1_000
 
@@ -52,7 +55,7 @@ def call_request(
     request = ("POST", url or model.url, model.headers, body, _CONNECT_MS, timeout_ms)
     costing = Costing.of(model, usage_pointers, price, tenant)
     bucket, circuit = admission_names(model.provider, model.name, request[1], model.headers)
-    admission = (bucket, circuit, tenant, tokens_estimate, *(usage_pointers or ((), (), "")))
+    admission = (bucket, circuit, tenant, tokens_estimate, *(usage_pointers or ((), (), "")), has_next.get())
     return (request, retry.to_core(), True, True, pointer, admission, costing, ())
 
 

@@ -72,10 +72,14 @@ class Endpoint:
 
 
 class Wanted(NamedTuple):
-    """A model that a policy wants asked, with at most `within_ms` for an attempt (0: as the call says)."""
+    """A model that a policy wants asked, with at most `within_ms` for an attempt (0: as the call says).
+
+    `has_next`: it is not waited for while its provider is down, because another one will be asked.
+    """
 
     model: AnyModel
     within_ms: int = 0
+    has_next: bool = False
 
 
 Plan = Generator[list[Wanted], list[Heard], Heard]
@@ -123,8 +127,9 @@ def endpoint_of(model: str | Endpoint) -> Endpoint:
 class Fallback(Policy):
     """Ask one model after the other until one answers well; the last one's answer counts as it is.
 
-    `on`: what sends it on to the next: "failed" (for good, after its retries), "timeout", "refused", "review" (an answer that
-    cannot be used). `after`: how long an attempt of each but the last model may take, and until when it is retried.
+    `on`: what sends it on to the next: "failed" (for good, after its retries, or at once when its circuit is open),
+    "timeout", "refused", "review" (an answer that cannot be used). `after`: how long an attempt of each but the last model may
+    take, and until when it is retried.
     """
 
     kind = "fallback"
@@ -156,7 +161,7 @@ class Fallback(Policy):
         within_ms = 0 if self.after is None else duration_ms(self.after, "after")
         last = len(self.models) - 1
         for at, model in enumerate(self.models):
-            [heard] = yield [Wanted(model, within_ms if at < last else 0)]
+            [heard] = yield [Wanted(model, within_ms if at < last else 0, has_next=at < last and "failed" in self.on)]
             if heard.status not in self.on:
                 break
         return heard
