@@ -68,7 +68,9 @@ class Breaker:
     """When a peer counts as down, and how long it is left alone.
 
     It opens when at least `failures` of the last `window` calls (64 at most), and `failure_percent` of them, failed by the
-    peer's fault: 5xx, no connection, no answer in time (`failures` above `window`: never). With `slow`, calls that take so long count too, at `slow_percent`.
+    peer's fault: 5xx, no connection, no answer in time. `failures` above `window`: never. With `slow`, calls that take so
+    long count too, at `slow_percent`.
+
     Open, it lets nothing through for `cool_down`, which doubles up to `cool_down_max`; calls wait in the store and burn no
     attempt. Then `probes` at once may try, and `successes` good ones close it.
 

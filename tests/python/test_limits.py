@@ -141,7 +141,7 @@ def test_a_cancelled_run_leaves_the_line(server: LlmServer) -> None:
         lambda: sw.Limit(burst="2m"),
         lambda: sw.Limit(per_tenant=sw.Limit(per_tenant=sw.Limit())),
         lambda: sw.Breaker(window=65),
-        lambda: sw.Breaker(window=10, failures=11),
+        lambda: sw.Breaker(window=10, failures=0),
         lambda: sw.Breaker(failure_percent=0),
         lambda: sw.Breaker(retries_per_second=0),
     ],

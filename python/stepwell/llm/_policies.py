@@ -128,8 +128,8 @@ class Fallback(Policy):
     """Ask one model after the other until one answers well; the last one's answer counts as it is.
 
     `on`: what sends it on to the next: "failed" (for good, after its retries, or at once when its circuit is open),
-    "timeout", "refused", "review" (an answer that cannot be used). `after`: how long an attempt of each but the last model may
-    take, and until when it is retried.
+    "timeout", "refused", "review" (an answer that cannot be used). `after`: how long an attempt of each but the last model
+    may take, and until when it is retried.
     """
 
     kind = "fallback"
