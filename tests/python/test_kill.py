@@ -33,7 +33,9 @@ def recorded_texts(store: Path) -> set[str]:
     with left_behind(store) as db:
         if db is None:
             return set()
-        rows = db.execute("SELECT r.input FROM events e JOIN runs r ON r.run = e.run WHERE e.kind = 1").fetchall()
+        # Not "held:llm.classify": a call that was held has not been made.
+        made = "SELECT r.input FROM events e JOIN runs r USING(run) WHERE e.kind = 1 AND e.step = 'llm.classify'"
+        rows = db.execute(made).fetchall()
     return {json.loads(row[0])[1] for row in rows}
 
 
