@@ -80,6 +80,8 @@ FIGURES = (
     at_most("stream.cpu_vs_aiohttp", "stepwell.stream:cpu_us", "aiohttp.stream:cpu_us"),
     at_most("stream.ttft_ms", "stepwell.stream:ttft_ms", goal=5),
     at_most("stream.durable_cpu_vs_openai", "stepwell_durable.stream:cpu_us", "openai.stream:cpu_us", 1 / 5),
+    at_most("admission.us", "core.admission:us", goal=5),
+    at_most("admission.line_us", "core.admission:line_us", goal=5),
     # 100,000 tickets, each a durable run of one LLM call, beside clients that keep nothing.
     at_least("classify.per_s", "stepwell.classify:per_s", goal=6_000),
     at_least("classify.vs_openai", "stepwell.classify:per_s", "openai.classify:per_s", 15),

@@ -38,6 +38,13 @@ def core_commits(bench: Bench) -> Measures:
     return {measure: found[name] for name, measure in names.items()}
 
 
+@arm("core.admission")
+def core_admission(bench: Bench) -> Measures:
+    """What limiter and breaker cost a call, without anything else; tests/instructions.py holds it to a number."""
+    found = bench.run([PROGRAMS / "admission_bench", bench.count(1_000_000)], core=CLIENT_CORE)
+    return {"us": found["admission.us"], "line_us": found["admission.line_us"]}
+
+
 @arm("core.http64")
 def core_http64(bench: Bench) -> Measures:
     """The transport without Python."""
