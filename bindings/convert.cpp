@@ -232,7 +232,8 @@ class Reader {
     use.is_runs = boolean();
     return use;
   }
-  // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max)
+  // (text pointers, end events, end data, error pointers), and if it has them (text events, idle_ms_max, last
+  // pointers)
   std::optional<StreamRule> stream() {
     Reader fields(next());
     if (!fields.has_more()) return std::nullopt;
@@ -244,6 +245,7 @@ class Reader {
     if (!fields.has_more()) return rule;
     rule.text_events = fields.texts();
     rule.idle_ms_max = fields.integer();
+    if (fields.has_more()) rule.last_pointers = fields.texts();
     return rule;
   }
 

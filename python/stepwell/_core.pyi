@@ -118,7 +118,7 @@ class Runtime:
     #   admission: bucket, circuit, tenant, tokens, input pointers, output pointers, cached pointer; or ()
     #   spending: estimate in picodollars and tokens, prices of an input, output and cached token, budgets; or ()
     #     budget: account, its cap in picodollars and tokens (-1: none), due_at, fails, is_runs
-    #   stream: text pointers, end events, end data, error pointers[, text events, idle_ms_max]; or ()
+    #   stream: text pointers, end events, end data, error pointers[, text events, idle_ms_max[, last pointers]]; or ()
     # (5, ..., step, topic, due_at, then_park)  wait         (6, ..., step, new run, then_park)  child, and its end
     # (7, ..., open_waits)  nothing is left to do but wait               (8, ..., step)  a wait is dropped
     # (9, ..., payload)  run compensated                     (10, ..., payload)  code and history differ

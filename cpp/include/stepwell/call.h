@@ -55,10 +55,11 @@ struct StreamRule {
   std::string end_data;
   std::vector<std::string> error_pointers;  // data that holds one of these is an error, whatever the status was
   std::vector<std::string> text_events;     // only events of these names or "/type" hold text; empty: any
-  int64_t idle_ms_max = 120'000;       // without an event; a peer that only keeps the connection alive says nothing
-  int64_t event_bytes_max = 4 << 20;   // of one event
-  int64_t text_bytes_max = 8 << 20;    // of all pieces; and of all other events
-  int64_t body_bytes_max = 256 << 20;  // of the body as it is sent, which is not kept
+  std::vector<std::string> last_pointers;  // with neither end: what one of the events of a whole stream holds; empty: -
+  int64_t idle_ms_max = 120'000;           // without an event; a peer that only keeps the connection alive says nothing
+  int64_t event_bytes_max = 4 << 20;       // of one event
+  int64_t text_bytes_max = 8 << 20;        // of all pieces; and of all other events
+  int64_t body_bytes_max = 256 << 20;      // of the body as it is sent, which is not kept
 };
 
 struct CallSpec {

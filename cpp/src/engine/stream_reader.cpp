@@ -43,12 +43,22 @@ bool StreamReader::take(std::string_view bytes) {
 
 void StreamReader::finish_body() {
   if (state_ != StreamState::kOpen) return;
-  if (rule_.end_events.empty() && rule_.end_data.empty() && event_count_ > 0) {
+  if (is_whole()) {
     end();
   } else {
     fail(code::kStreamCut, "the stream stopped without its end, after " + std::to_string(event_count_) +
                                " events and " + std::to_string(text_bytes_) + " bytes of text");
   }
+}
+
+bool StreamReader::is_whole() const {
+  if (!rule_.end_events.empty() || !rule_.end_data.empty() || event_count_ == 0) return false;
+  if (rule_.last_pointers.empty()) return true;
+  const std::vector<std::string> events = kept_events();
+  return std::any_of(events.rbegin(), events.rend(), [this](const std::string& event) {
+    return std::any_of(rule_.last_pointers.begin(), rule_.last_pointers.end(),
+                       [&event](const std::string& pointer) { return json_check(event, pointer) == JsonCheck::kGood; });
+  });
 }
 
 std::string StreamReader::take_text() { return std::exchange(text_, {}); }

@@ -55,6 +55,8 @@ class StreamReader final : private SseListener {
   bool is_error(std::string_view data);
   void keep(std::string_view data);
   void end();
+  // Whether the connection's end may be the stream's.
+  [[nodiscard]] bool is_whole() const;
   [[nodiscard]] bool holds_text(const SseEvent& event) const;
 
   const StreamRule rule_;

@@ -78,7 +78,8 @@ class StreamRule:
 
     `text_pointers`: where an event's `data` holds text. `text_events`: if not empty, only events whose `/type` is one of
     these hold text. `end_events`, `end_data`: the `event:` names, or the data, after which nothing comes; a form without
-    either ends with its connection. `error_pointers`: what only an error's `data` holds.
+    either ends with its connection, and is whole if an event holds one of `last_pointers`. `error_pointers`: what only an
+    error's `data` holds.
     """
 
     text_pointers: tuple[str, ...]
@@ -86,6 +87,7 @@ class StreamRule:
     end_data: str = ""
     error_pointers: tuple[str, ...] = ("/error",)
     text_events: tuple[str, ...] = ()
+    last_pointers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,10 @@ class Gemini:
         ("/usageMetadata/candidatesTokenCount", "/usageMetadata/thoughtsTokenCount"),
         "/usageMetadata/cachedContentTokenCount",
     )
-    stream_rule = StreamRule(text_pointers=("/candidates/0/content/parts/0/text",))
+    stream_rule = StreamRule(
+        text_pointers=("/candidates/0/content/parts/0/text",),
+        last_pointers=("/candidates/0/finishReason", "/promptFeedback/blockReason"),
+    )
     models_path = "/models"
     takes_model = False
     embeds: EmbedForm | None = EmbedForm(

@@ -56,6 +56,7 @@ def _request(asked: Question, idle: Duration) -> tuple[Any, ...]:
         tuple(rule.error_pointers),
         tuple(rule.text_events),
         duration_ms(idle, "idle"),
+        tuple(rule.last_pointers),
     )
     retry, repeatable, is_json, pointer, *accounts = rest
     admission, spending = (*accounts, (), ())[:2]

@@ -250,5 +250,23 @@ TEST(JsonScan, FindsAStringOrSaysWhatIsThere) {
       << "depth costs no stack";
 }
 
+// Gemini marks its last event and not the end.
+TEST(StreamReader, AStreamWithoutAnEndIsWholeWhenItsLastEventSaysSo) {
+  StreamRule rule;
+  rule.text_pointers = {"/text"};
+  rule.last_pointers = {"/done", "/blocked"};
+  const auto state_after = [&rule](const std::string& bytes) {
+    StreamReader reader(rule);
+    reader.take(bytes);
+    reader.finish_body();
+    return reader.state();
+  };
+  EXPECT_EQ(state_after("data: {\"text\":\"a\"}\n\ndata: {\"text\":\"b\",\"done\":\"STOP\"}\n\n"), StreamState::kEnded);
+  EXPECT_EQ(state_after("data: {\"text\":\"a\"}\n\ndata: {\"done\":\"STOP\"}\n\n"), StreamState::kEnded);
+  EXPECT_EQ(state_after("data: {\"text\":\"a\"}\n\n"), StreamState::kFailed);
+  EXPECT_EQ(state_after("data: {\"text\":\"a\",\"done\":null}\n\n"), StreamState::kFailed);
+  EXPECT_EQ(state_after(""), StreamState::kFailed);
+}
+
 }  // namespace
 }  // namespace stepwell::detail
