@@ -180,7 +180,7 @@ class LimitVerbs:
         self._core.set_call_limits(name, *limit.to_core())
 
     def breaker(self, host: str, breaker: Breaker) -> None:
-        """Say when a model counts as down: of a host ("api.openai.com/gpt-4o", "api.openai.com") or any ("*"). Holds at once."""
+        """Say when a model counts as down, by "api.openai.com/gpt-4o", its host alone, or "*". Holds at once."""
         check_text(host, "name of a host")
         self._core.set_breaker(host, breaker.to_core())
 
