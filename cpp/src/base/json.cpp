@@ -133,6 +133,9 @@ JsonCheck json_check(std::string_view text, const std::string& pointer) {
 JsonCheck json_check(std::string_view text, const std::string& pointer, const std::vector<std::string>& pointers,
                      std::vector<int64_t>& numbers) {
   numbers.assign(pointers.size(), -1);
+  // The parser takes a NUL for the end of its input, and what follows unseen; no JSON text holds one (RFC 8259, section
+  // 7).
+  if (text.find('\0') != std::string_view::npos) return JsonCheck::kNotJson;
   if (pointer.empty() && pointers.empty()) return json::accept(text) ? JsonCheck::kGood : JsonCheck::kNotJson;
   PointerFinder finder(pointer, pointers);
   if (!json::sax_parse(text, &finder)) return JsonCheck::kNotJson;

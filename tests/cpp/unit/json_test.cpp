@@ -31,5 +31,14 @@ TEST(JsonCheck, OneWholeTextAndNothingElse) {
   EXPECT_EQ(JsonCheck::kPointerMissing, json_check(R"({"a": 1, "a": null})", "/a")) << "the last member counts";
 }
 
+// Found by stream_fuzz: the parser stops at a NUL, so that whatever stood behind it passed for JSON.
+TEST(JsonCheck, NothingHidesBehindANul) {
+  using namespace std::string_literals;
+  EXPECT_EQ(json_check("0\0<html>"s, ""), JsonCheck::kNotJson);
+  EXPECT_EQ(json_check("{\"a\":1}\0"s, "/a"), JsonCheck::kNotJson);
+  EXPECT_EQ(json_check("\"a\0b\""s, ""), JsonCheck::kNotJson);
+  EXPECT_EQ(json_check("{\"a\":\"\\u0000\"}", "/a"), JsonCheck::kGood) << "an escaped one is a character";
+}
+
 }  // namespace
 }  // namespace stepwell::detail
