@@ -21,17 +21,20 @@ def _event(text: str) -> bytes:
     return b"data: " + text.encode() + b"\n\n"
 
 
+# The server hangs up after each answer; one that does not say so would be asked again on a connection that is going away.
+CLOSE = b"\r\nconnection: close\r\n\r\n"
+
 FAILURES: list[tuple[str, list[bytes], str, str]] = [
-    ("no end", [HEAD, b"", b"0\r\n\r\n"], "SW-E1311", "without its end"),
+    ("no end", [HEAD.replace(b"\r\n\r\n", CLOSE), b"0\r\n\r\n"], "SW-E1311", "without its end"),
     ("an error in the stream", [HEAD, _event('{"error": {"message": "too busy"}}')], "SW-E1312", "too busy"),
     ("no JSON", [HEAD, _event("<html>")], "SW-E1308", "not JSON"),
     (
         "HTML",
-        [b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n", b"oops"],
+        [b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4" + CLOSE, b"oops"],
         "SW-E1308",
         "text/html",
     ),
-    ("a status", [b"HTTP/1.1 500 no\r\ncontent-length: 4\r\n\r\n", b"oops"], "SW-E1307", "oops"),
+    ("a status", [b"HTTP/1.1 500 no\r\ncontent-length: 4" + CLOSE, b"oops"], "SW-E1307", "oops"),
     ("a broken chunk", [HEAD, b"xyz\r\n"], "SW-E1306", ""),
     ("nothing at all", [b""], "SW-E1306", ""),
 ]
