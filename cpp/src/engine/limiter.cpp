@@ -17,6 +17,7 @@ constexpr int64_t kWindowAtStart = 32;
 // The window is cut when a tenth of a round, or more, was answered 429.
 constexpr int64_t kRoundShare = 10;
 constexpr int64_t kWholeShare = 1'024;
+constexpr int64_t kShareSlowness = 16;
 constexpr int64_t kShareMax = 8 * kWholeShare;
 constexpr int64_t kPauseSpreadMsMax = 2'000;
 constexpr int64_t kPauseMsMax = 3'600'000;
@@ -185,7 +186,8 @@ void BucketLimiter::learn_share(const CallEnd& end) {
     share_ = std::max(share_, std::min(share_ + share_ / 4 + 1, kWholeShare));
   } else if (end.used >= 0 && end.estimate > 0) {
     const int64_t seen = std::clamp<int64_t>(std::min(end.used, kUnitsMax) * kWholeShare / end.estimate, 1, kShareMax);
-    share_ += seen > share_ ? (seen - share_ + 1) / 2 : (seen - share_) / 16;
+    share_seen_ = std::min(share_seen_ + 1, kShareSlowness);  // the first answers say more than nothing did
+    share_ += seen > share_ ? (seen - share_ + 1) / 2 : (seen - share_) / share_seen_;
   }
 }
 

@@ -115,7 +115,8 @@ class BucketLimiter {
   Meter peer_requests_;  // the peer's own count, as it last told it
   Meter peer_tokens_;
   int64_t tokens_in_flight_ = 0;
-  int64_t share_;  // of an estimate that is used, in 1,024ths
+  int64_t share_;           // of an estimate that is used, in 1,024ths
+  int64_t share_seen_ = 0;  // answers it comes from, up to a number
   int64_t paused_until_ms_ = 0;
   int64_t throttled_in_a_row_ = 0;
   int64_t window_;
