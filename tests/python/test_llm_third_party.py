@@ -261,7 +261,7 @@ TOOL_STREAMS_CUT = STREAMS_CUT | {("stubllm", "gemini"): "stubllm never says why
 def stream_pairs(cut: dict[tuple[str, str], str]) -> pytest.MarkDecorator:
     """Every server in every form, those that cut their streams as expected failures."""
     marked = [
-        pytest.param(*pair, marks=pytest.mark.xfail(reason=cut[pair], raises=(sw.RunFailed, AssertionError)))
+        pytest.param(*pair, marks=pytest.mark.xfail(reason=cut[pair], raises=(sw.WorkflowError, AssertionError)))
         if pair in cut
         else pair
         for pair in PAIRS
