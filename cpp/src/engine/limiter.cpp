@@ -20,6 +20,7 @@ constexpr int64_t kWholeShare = 1'024;
 constexpr int64_t kShareSlowness = 16;
 constexpr int64_t kShareMax = 8 * kWholeShare;
 constexpr int64_t kPauseSpreadMsMax = 2'000;
+constexpr int64_t kSlackMs = 200;
 constexpr int64_t kPauseMsMax = 3'600'000;
 constexpr int64_t kBackoffMs = 1'000;
 constexpr int64_t kBackoffMsMax = 60'000;
@@ -75,6 +76,11 @@ void Meter::set_used(int64_t units, int64_t now_ms) {
   level_ = std::clamp<int64_t>(units, 0, kUnitsMax) * period_ms_;
 }
 
+int64_t Meter::used(int64_t now_ms) {
+  drain(now_ms);
+  return level_ / period_ms_;
+}
+
 int64_t Meter::room(int64_t now_ms) {
   if (units_ == 0) return -1;
   drain(now_ms);
@@ -123,6 +129,31 @@ void Limiter::leave(int64_t tokens, int64_t used, int64_t now_ms) {
   if (used >= 0) tokens_.take(used - tokens, now_ms);
 }
 
+// --- PeerMeter ---
+
+void PeerMeter::take(int64_t cost, int64_t now_ms) {
+  if (meter.is_limited()) {
+    meter.take(cost, now_ms);
+  } else {
+    unseen_ += std::clamp(cost, -kUnitsMax, kUnitsMax);
+  }
+}
+
+void PeerMeter::set(const RateLevel& told, int64_t period_ms, int64_t mark, int64_t now_ms) {
+  const int64_t remaining = std::min(told.remaining, told.limit);
+  int64_t burst = told.limit;
+  if (told.reset_ms > 0) {  // whole again after it: a peer that minds shorter times than a minute holds less than one
+    const int64_t missing = until(std::min(told.reset_ms, period_ms) * told.limit, period_ms);
+    burst = std::clamp<int64_t>(remaining + missing, 1, told.limit);
+  }
+  const int64_t now_marked = this->mark(now_ms);
+  // Calls arrive earlier or later than they were sent to: some of what is left stays.
+  const int64_t slack = std::min(burst / 4, told.limit * kSlackMs / period_ms);
+  meter.set_rate(told.limit, period_ms, burst - slack, now_ms);
+  meter.set_used(burst - remaining + now_marked - mark, now_ms);
+  unseen_ = now_marked - meter.used(now_ms);
+}
+
 // --- BucketLimiter ---
 
 BucketLimiter::BucketLimiter(int64_t now_ms) : share_(kWholeShare), window_(kWindowAtStart) { set_limits({}, now_ms); }
@@ -155,8 +186,8 @@ void BucketLimiter::set_own_rates(int64_t now_ms) {
     own.set_rate(units, period, std::max<int64_t>(burst, 1), now_ms);
   };
   const bool is_new = !own_.requests_.is_limited();
-  lower(limits_.all.requests_per_minute, peer_requests_, own_.requests_);
-  lower(limits_.all.tokens_per_minute, peer_tokens_, own_.tokens_);
+  lower(limits_.all.requests_per_minute, peer_requests_.meter, own_.requests_);
+  lower(limits_.all.tokens_per_minute, peer_tokens_.meter, own_.tokens_);
   own_.concurrency_ = limits_.all.concurrency;
   // A process that starts knows nothing of what the one before it has sent: room for one, no burst.
   if (is_new) own_.requests_.set_used(own_.requests_.room(now_ms) - 1, now_ms);
@@ -164,10 +195,10 @@ void BucketLimiter::set_own_rates(int64_t now_ms) {
 
 int64_t BucketLimiter::wait_ms(int64_t tokens, int64_t now_ms) {
   // The peer may call smaller what we estimate; then it waits for a rested peer, who decides.
-  const int64_t peers = std::min(tokens, peer_tokens_.units());
+  const int64_t peers = std::min(tokens, peer_tokens_.meter.units());
   const int64_t wait =
       std::max({paused_until_ms_ - now_ms, own_.requests_.wait_ms(1, now_ms), own_.tokens_.wait_ms(tokens, now_ms),
-                peer_requests_.wait_ms(1, now_ms), peer_tokens_.wait_ms(peers, now_ms)});
+                peer_requests_.meter.wait_ms(1, now_ms), peer_tokens_.meter.wait_ms(peers, now_ms)});
   if (wait > 0) return wait;
   return own_.in_flight_ >= window_ ? kUntilOneEnds : 0;
 }
@@ -176,8 +207,12 @@ int64_t BucketLimiter::wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahe
   return std::max(paused_until_ms_ - now_ms, own_.wait_behind_ms(requests_ahead, tokens_ahead, tokens, now_ms));
 }
 
-int64_t BucketLimiter::expected(int64_t estimate) const {
-  return estimate <= 0 ? 0 : (std::min(estimate, kUnitsMax) * share_ + kWholeShare - 1) / kWholeShare;
+int64_t BucketLimiter::expected(int64_t estimate, int64_t calls) const {
+  if (estimate <= 0) return 0;
+  const int64_t whole = std::min(estimate, kUnitsMax);
+  const int64_t usual = std::min(whole, usual_estimate_ * calls);
+  // Much of a usual estimate is what every request holds; what makes one larger is words, and those count.
+  return until(usual * share_ + (whole - usual) * std::max(share_, kWholeShare), kWholeShare);
 }
 
 // Up fast, down slowly. A peer that counts another way than its answers say shows it with a 429.
@@ -187,23 +222,22 @@ void BucketLimiter::learn_share(const CallEnd& end) {
   } else if (end.used >= 0 && end.estimate > 0) {
     const int64_t seen = std::clamp<int64_t>(std::min(end.used, kUnitsMax) * kWholeShare / end.estimate, 1, kShareMax);
     share_seen_ = std::min(share_seen_ + 1, kShareSlowness);  // the first answers say more than nothing did
+    usual_estimate_ += (std::min(end.estimate, kUnitsMax) - usual_estimate_) / share_seen_;
     share_ += seen > share_ ? (seen - share_ + 1) / 2 : (seen - share_) / share_seen_;
   }
 }
 
-void BucketLimiter::enter(int64_t tokens, int64_t now_ms) {
+PeerMarks BucketLimiter::enter(int64_t tokens, int64_t now_ms) {
   own_.enter(tokens, now_ms);
   peer_requests_.take(1, now_ms);
   peer_tokens_.take(tokens, now_ms);
-  tokens_in_flight_ += tokens;
+  return {peer_requests_.mark(now_ms), peer_tokens_.mark(now_ms)};
 }
 
 void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state) {
   own_.leave(end.tokens, end.used, now_ms);
-  if (end.used >= 0) peer_tokens_.take(end.used - end.tokens, now_ms);
-  tokens_in_flight_ -= end.tokens;
   learn_share(end);
-  learn(end.peer, now_ms);
+  learn(end, now_ms);
   if (++round_answers_ > window_) round_answers_ = round_throttled_ = 0;
   if (end.is_throttled) {
     throttle(end, now_ms, random_state);
@@ -213,26 +247,23 @@ void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_s
   }
 }
 
-void BucketLimiter::learn(const PeerLimits& peer, int64_t now_ms) {
-  learn(peer.requests, limits_.all.requests_per_minute, own_.in_flight_, peer_requests_, now_ms);
-  learn(peer.tokens, limits_.all.tokens_per_minute, tokens_in_flight_, peer_tokens_, now_ms);
+void BucketLimiter::learn(const CallEnd& end, int64_t now_ms) {
+  const auto learn = [now_ms](RateLevel told, int64_t configured, int64_t mark, PeerMeter& peer) {
+    told.limit = std::min(told.limit > 0 ? told.limit : configured, kUnitsMax);
+    if (told.limit <= 0 || told.remaining < 0) return;
+    const int64_t used = told.limit - std::min(told.remaining, told.limit);
+    int64_t period = peer.meter.units() == told.limit ? peer.meter.period_ms() : kMinuteMs;
+    if (used > 0 && told.reset_ms > kMinuteMs + kResetSlackMs) {
+      // Groq's requests are counted a day, in the same headers.
+      const int64_t reset = std::min(told.reset_ms, kPeriodMsMax);
+      period = std::max(period, static_cast<int64_t>(static_cast<double>(reset) / static_cast<double>(used) *
+                                                     static_cast<double>(told.limit)));
+    }
+    peer.set(told, std::min(period, kPeriodMsMax), mark, now_ms);
+  };
+  learn(end.peer.requests, limits_.all.requests_per_minute, end.marks.requests, peer_requests_);
+  learn(end.peer.tokens, limits_.all.tokens_per_minute, end.marks.tokens, peer_tokens_);
   set_own_rates(now_ms);
-}
-
-void BucketLimiter::learn(const RateLevel& level, int64_t configured, int64_t in_flight, Meter& meter, int64_t now_ms) {
-  const int64_t limit = std::min(level.limit > 0 ? level.limit : configured, kUnitsMax);
-  if (limit <= 0 || level.remaining < 0) return;
-  const int64_t used = limit - std::min(level.remaining, limit);
-  int64_t period = meter.is_limited() && meter.units() == limit ? meter.period_ms() : kMinuteMs;
-  if (used > 0 && level.reset_ms > kMinuteMs + kResetSlackMs) {
-    // Groq's requests are counted a day, in the same headers.
-    const int64_t reset = std::min(level.reset_ms, kPeriodMsMax);
-    period = std::max(period, static_cast<int64_t>(static_cast<double>(reset) / static_cast<double>(used) *
-                                                   static_cast<double>(limit)));
-  }
-  meter.set_rate(limit, std::min(period, kPeriodMsMax), limit, now_ms);
-  // What is on its way may not be counted there yet; counting some of it twice only makes us polite.
-  meter.set_used(used + in_flight, now_ms);
 }
 
 void BucketLimiter::throttle(const CallEnd& end, int64_t now_ms, uint64_t& random_state) {
@@ -251,6 +282,9 @@ void BucketLimiter::throttle(const CallEnd& end, int64_t now_ms, uint64_t& rando
   paused_until_ms_ = std::max(paused_until_ms_, now_ms + pause);
   if (!is_news) return;
   is_starting_ = false;
+  // Nothing was left, the peer says: the pace was wrong, and is right again; how many were in flight was not.
+  const int64_t tokens_left = end.peer.tokens.remaining;
+  if (end.peer.requests.remaining == 0 || (tokens_left >= 0 && tokens_left / 2 < end.tokens)) return;
   ++round_throttled_;
   const int64_t in_use = std::min(window_, own_.in_flight_ + round_throttled_);
   if (round_throttled_ * kRoundShare < in_use) return;  // one that is refused among many is no sign of too many
@@ -272,10 +306,10 @@ void BucketLimiter::look(BucketView& view, int64_t now_ms, WallMs wall_ms) {
   const auto learned = [](const Meter& meter) {
     return meter.is_limited() ? std::max<int64_t>(meter.units() * kMinuteMs / meter.period_ms(), 1) : 0;
   };
-  view.learned.requests_per_minute = learned(peer_requests_);
-  view.learned.tokens_per_minute = learned(peer_tokens_);
-  view.requests_room = smaller(own_.requests_.room(now_ms), peer_requests_.room(now_ms));
-  view.tokens_room = smaller(own_.tokens_.room(now_ms), peer_tokens_.room(now_ms));
+  view.learned.requests_per_minute = learned(peer_requests_.meter);
+  view.learned.tokens_per_minute = learned(peer_tokens_.meter);
+  view.requests_room = smaller(own_.requests_.room(now_ms), peer_requests_.meter.room(now_ms));
+  view.tokens_room = smaller(own_.tokens_.room(now_ms), peer_tokens_.meter.room(now_ms));
   view.window = window_ >= kWindowMax ? -1 : window_;
   view.in_flight = own_.in_flight_;
   view.paused_until = paused_until_ms_ > now_ms ? wall_ms + paused_until_ms_ - now_ms : -1;

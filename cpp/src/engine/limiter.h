@@ -25,6 +25,7 @@ class Meter {
   // Takes units, or with a negative cost gives them back.
   void take(int64_t cost, int64_t now_ms);
   void set_used(int64_t units, int64_t now_ms);
+  int64_t used(int64_t now_ms);
   // Units that may go now; -1: no limit.
   int64_t room(int64_t now_ms);
   // The same, when so many others go before.
@@ -68,12 +69,33 @@ class Limiter {
   int64_t in_flight_ = 0;
 };
 
+// A peer's count of what we sent and others did: reckoned on from what it last told, and right again with each answer.
+class PeerMeter {
+ public:
+  // What the peer would count, had nobody else sent anything since our first call; only differences mean something.
+  int64_t mark(int64_t now_ms) { return meter.used(now_ms) + unseen_; }
+  void take(int64_t cost, int64_t now_ms);
+  // `mark`: when the call was sent whose answer tells this. What we sent since then, and what drained, is added to it.
+  void set(const RateLevel& told, int64_t period_ms, int64_t mark, int64_t now_ms);
+
+  Meter meter;
+
+ private:
+  int64_t unseen_ = 0;  // what we know of and the meter does not, or (negative) the other way round
+};
+
+struct PeerMarks {
+  int64_t requests = 0;
+  int64_t tokens = 0;
+};
+
 // How a call ended, as far as limits are concerned.
 struct CallEnd {
   int64_t estimate = 0;  // what it could use at most
   int64_t tokens = 0;    // that were reserved
   int64_t used = -1;     // -1: as reserved
   int64_t sent_at_ms = 0;
+  PeerMarks marks;  // when it was sent
   bool is_ok = false;
   bool is_throttled = false;  // 429
   int64_t retry_after_ms = -1;
@@ -90,10 +112,10 @@ class BucketLimiter {
   int64_t wait_ms(int64_t tokens, int64_t now_ms);
   int64_t wait_behind_ms(int64_t requests_ahead, int64_t tokens_ahead, int64_t tokens, int64_t now_ms);
   [[nodiscard]] int64_t pace_ms(int64_t tokens) const { return own_.pace_ms(tokens); }
-  // What calls with such estimates come to, as those before them did: estimates are worst cases, and a limit that is
-  // reserved for them is wasted.
-  [[nodiscard]] int64_t expected(int64_t estimate) const;
-  void enter(int64_t tokens, int64_t now_ms);
+  // What so many calls with such estimates in all come to, as those before them did: estimates are worst cases, and a
+  // limit that is reserved for them is wasted.
+  [[nodiscard]] int64_t expected(int64_t estimate, int64_t calls = 1) const;
+  PeerMarks enter(int64_t tokens, int64_t now_ms);
   void leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
   // The largest call that is not refused; 0: any.
   [[nodiscard]] int64_t tokens_max() const { return limits_.all.tokens_per_minute; }
@@ -102,8 +124,7 @@ class BucketLimiter {
   void look(BucketView& view, int64_t now_ms, WallMs wall_ms);
 
  private:
-  void learn(const PeerLimits& peer, int64_t now_ms);
-  void learn(const RateLevel& level, int64_t configured, int64_t in_flight, Meter& meter, int64_t now_ms);
+  void learn(const CallEnd& end, int64_t now_ms);
   void set_own_rates(int64_t now_ms);
   void learn_share(const CallEnd& end);
   void throttle(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
@@ -111,12 +132,12 @@ class BucketLimiter {
   [[nodiscard]] int64_t window_max() const;
 
   CallLimits limits_;
-  Limiter own_;          // evenly, with a small burst
-  Meter peer_requests_;  // the peer's own count, as it last told it
-  Meter peer_tokens_;
-  int64_t tokens_in_flight_ = 0;
-  int64_t share_;           // of an estimate that is used, in 1,024ths
-  int64_t share_seen_ = 0;  // answers it comes from, up to a number
+  Limiter own_;  // evenly, with a small burst
+  PeerMeter peer_requests_;
+  PeerMeter peer_tokens_;
+  int64_t share_;               // of an estimate that is used, in 1,024ths
+  int64_t usual_estimate_ = 0;  // about the mean of those that the share comes from
+  int64_t share_seen_ = 0;      // answers it comes from, up to a number
   int64_t paused_until_ms_ = 0;
   int64_t throttled_in_a_row_ = 0;
   int64_t window_;

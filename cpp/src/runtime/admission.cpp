@@ -319,7 +319,7 @@ void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, cons
   ruling.pass.estimate = estimate;
   ruling.pass.tokens = tokens;
   const int64_t now = ruling.pass.sent_at_ms;
-  bucket.limiter.enter(tokens, now);
+  ruling.pass.marks = bucket.limiter.enter(tokens, now);
   tenant.limiter.enter(tokens, now);
   ++bucket.sent;
   bucket.set_state(tenant, TenantState::kIdle);  // out of the order, which its turn changes
@@ -398,10 +398,11 @@ bool AdmissionStage::hold_for_line(Bucket& bucket, Tenant& tenant, const CallRef
   const int64_t own =
       turn(tenant.limiter.wait_behind_ms(line_count, bucket.limiter.expected(tenant.line_tokens), cost, now),
            tenant.limiter.pace_ms(cost), tenant.booked_ms);
-  const int64_t common = own > 0 ? 0
-                                 : turn(bucket.limiter.wait_behind_ms(
-                                            bucket.waiting, bucket.limiter.expected(bucket.waiting_tokens), cost, now),
-                                        bucket.limiter.pace_ms(cost), bucket.booked_ms);
+  const int64_t common =
+      own > 0 ? 0
+              : turn(bucket.limiter.wait_behind_ms(
+                         bucket.waiting, bucket.limiter.expected(bucket.waiting_tokens, bucket.waiting), cost, now),
+                     bucket.limiter.pace_ms(cost), bucket.booked_ms);
   if (own == 0 && common == 0) return false;
   hold(call, std::max(own, common), 0, &bucket);
   return true;
@@ -447,6 +448,7 @@ void AdmissionStage::settle(const CallPass& pass, const Verdict& verdict) {
     end.used = std::max<int64_t>(verdict.usage.input, 0) + std::max<int64_t>(verdict.usage.output, 0);
   }
   end.sent_at_ms = pass.sent_at_ms;
+  end.marks = pass.marks;
   end.is_ok = verdict.ok;
   end.is_throttled = verdict.blame == Blame::kThrottle;
   end.retry_after_ms = verdict.retry_after_ms;

@@ -42,6 +42,7 @@ struct CallPass {
   int64_t estimate = 0;
   int64_t tokens = 0;  // reserved
   int64_t sent_at_ms = 0;
+  PeerMarks marks;
   BreakerPass breaker;
 };
 

@@ -7,7 +7,7 @@
 namespace stepwell::sim {
 
 void LimitedHttp::Level::refill(int64_t now_ms) {
-  left = std::min(limit, left + static_cast<double>(now_ms - at_ms) * limit / 60'000);
+  left = std::min(most, left + static_cast<double>(now_ms - at_ms) * limit / 60'000);
   at_ms = now_ms;
 }
 
@@ -17,9 +17,13 @@ int64_t LimitedHttp::Level::wait_ms(double cost) const {
 
 LimitedHttp::LimitedHttp(SimClock& clock, Loop& loop, PeerSettings given)
     : settings(given), clock_(clock), loop_(loop) {
-  requests_.limit = requests_.left = static_cast<double>(settings.requests_per_minute);
-  tokens_.limit = tokens_.left = static_cast<double>(settings.tokens_per_minute);
-  requests_.at_ms = tokens_.at_ms = clock.now_ms();
+  const auto fill = [&](Level& level, int64_t a_minute) {
+    level.limit = static_cast<double>(a_minute);
+    level.most = level.left = level.limit * static_cast<double>(settings.burst_ms) / 60'000;
+    level.at_ms = clock.now_ms();
+  };
+  fill(requests_, settings.requests_per_minute);
+  fill(tokens_, settings.tokens_per_minute);
 }
 
 CallId LimitedHttp::send(HttpRequest request, HttpDone done) {
@@ -72,7 +76,7 @@ HttpOutcome LimitedHttp::answer(const HttpRequest& request) {
     const auto whole = [](double number) { return std::to_string(static_cast<int64_t>(number)); };
     response.headers.emplace_back("x-ratelimit-limit-" + what, whole(level.limit));
     response.headers.emplace_back("x-ratelimit-remaining-" + what, whole(level.left));
-    response.headers.emplace_back("x-ratelimit-reset-" + what, std::to_string(level.wait_ms(level.limit)) + "ms");
+    response.headers.emplace_back("x-ratelimit-reset-" + what, std::to_string(level.wait_ms(level.most)) + "ms");
   };
   tell("requests", requests_);
   tell("tokens", tokens_);

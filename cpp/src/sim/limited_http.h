@@ -14,6 +14,7 @@ namespace stepwell::sim {
 struct PeerSettings {
   int64_t requests_per_minute = 500;
   int64_t tokens_per_minute = 90'000;
+  int64_t burst_ms = 60'000;  // what may come at once: as much as is due in it
   bool tells_limits = true;
   int64_t latency_ms_min = 300;
   int64_t latency_ms_max = 1'500;
@@ -38,9 +39,10 @@ class LimitedHttp final : public HttpTransport {
   [[nodiscard]] int64_t in_flight_most() const { return in_flight_most_; }
 
  private:
-  // Fills evenly, and holds a minute's worth. Not the engine's own meter: a bug there must not hide itself.
+  // Fills evenly up to what it holds. Not the engine's own meter: a bug there must not hide itself.
   struct Level {
-    double limit = 0;
+    double limit = 0;  // a minute
+    double most = 0;
     double left = 0;
     int64_t at_ms = 0;
     void refill(int64_t now_ms);

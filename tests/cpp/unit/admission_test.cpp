@@ -368,8 +368,9 @@ constexpr int64_t kCalls = 10'000;
 
 // Ten thousand calls of 150 tokens on the average: by requests 20 minutes, by tokens 16.7.
 void expect_close_to_ideal(const char* what, const CallLimits* limits, bool tells_limits,
-                           int64_t tokens_a_minute = 90'000) {
+                           int64_t tokens_a_minute = 90'000, int64_t peer_burst_ms = 60'000) {
   sim::PeerSettings settings;
+  settings.burst_ms = peer_burst_ms;
   settings.tells_limits = tells_limits;
   settings.tokens_per_minute = tokens_a_minute;
   World world(settings);
@@ -409,6 +410,14 @@ TEST(AdmissionSim, TenThousandCallsBoundByTokens) {
   const CallLimits limits = limits_of(500, 45'000, 0);
   expect_close_to_ideal("bound by tokens", &limits, /*tells_limits=*/true, 45'000);
   expect_close_to_ideal("bound by tokens, learned", nullptr, /*tells_limits=*/true, 45'000);
+}
+
+// What it has left is never much, and most of what we have in flight is counted in it already.
+TEST(AdmissionSim, TenThousandCallsToAPeerThatHoldsASecondsWorth) {
+  const CallLimits limits = limits_of(500, 90'000, 0);
+  expect_close_to_ideal("a second's worth, limits set", &limits, /*tells_limits=*/true, 90'000, 1'000);
+  expect_close_to_ideal("a second's worth, not told", &limits, /*tells_limits=*/false, 90'000, 1'000);
+  expect_close_to_ideal("a second's worth, by tokens", &limits, /*tells_limits=*/true, 45'000, 2'000);
 }
 
 TEST(AdmissionSim, AnOutageBurnsFewAttemptsAndEveryRunEnds) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <vector>
 
 #include "base/random.h"
@@ -124,11 +125,12 @@ struct Driver {
   BucketLimiter limiter;
   int64_t now = 0;
   uint64_t random = 7;
+  std::deque<PeerMarks> marks;  // of the calls in flight, in the order they were sent
 
   // Sends until it must wait; how many went.
   int64_t send_all(int64_t tokens, int64_t most = 100'000) {
     int64_t count = 0;
-    for (; count < most && limiter.wait_ms(tokens, now) == 0; ++count) limiter.enter(tokens, now);
+    for (; count < most && limiter.wait_ms(tokens, now) == 0; ++count) marks.push_back(limiter.enter(tokens, now));
     return count;
   }
   void end(int64_t tokens, int64_t used, bool is_throttled = false, int64_t retry_after_ms = -1, PeerLimits peer = {},
@@ -137,6 +139,10 @@ struct Driver {
     end.tokens = tokens;
     end.used = used;
     end.sent_at_ms = sent_at_ms < 0 ? now : sent_at_ms;
+    if (!marks.empty()) {
+      end.marks = marks.front();
+      marks.pop_front();
+    }
     end.is_ok = !is_throttled;
     end.is_throttled = is_throttled;
     end.retry_after_ms = retry_after_ms;
@@ -221,7 +227,7 @@ TEST(BucketLimiter, ALongResetProvesALongerPeriod) {
 }
 
 TEST(BucketLimiter, NonsenseFromThePeerChangesNothing) {
-  for (const PeerLimits& peer : {told(0, 0, 0), told(-1, 5, 5), told(10, -1, 5), told(INT64_MAX, 0, INT64_MAX)}) {
+  for (const PeerLimits& peer : {told(0, 0, 0), told(-1, 5, -1), told(10, -1, 5), told(INT64_MAX, 0, INT64_MAX)}) {
     Driver driver(limits_of(600, 600'000, 0));
     driver.now += 5'000;
     driver.send_all(1, 1);
@@ -287,6 +293,38 @@ TEST(BucketLimiter, WithoutRetryAfterThePauseGrows) {
   EXPECT_LE(longest, 66'050);
 }
 
+// A peer that minds seconds has never much left, and has counted most of what is on its way to us already.
+TEST(BucketLimiter, WhatIsInFlightIsNotCountedTwice) {
+  Driver driver(limits_of(600, 0, 0));
+  PeerLimits peer = told(600, 9, 100);  // it holds ten: 600 a minute, for a second
+  driver.send_all(1, 1);
+  driver.end(1, 1, false, -1, peer);
+  driver.now += 1'000;
+  int64_t sent = 0;
+  for (; driver.now < 61'000; driver.now += 10) {
+    const int64_t now_sent = driver.send_all(1);
+    sent += now_sent;
+    // Each is answered half a second later, with what was left when it came: five are in flight, five are left.
+    if (sent > 5 && now_sent > 0) driver.end(1, 1, false, -1, told(600, 5, 500));
+  }
+  EXPECT_GE(sent, 590) << "at the peer's rate";
+  EXPECT_LE(sent, 611);
+}
+
+TEST(BucketLimiter, A429ForAPaceLeavesTheWindowAlone) {
+  Driver driver(limits_of(0, 0, 8));
+  driver.send_all(1);
+  driver.now += 10;
+  driver.end(1, -1, true, 100, told(600, 0, 100), 0);
+  driver.end(1, -1, true, 100, told(600, 0, 100), 0);
+  BucketView view;
+  driver.limiter.look(view, driver.now, 0);
+  EXPECT_EQ(view.window, 8) << "nothing was left, and the peer said so";
+  driver.end(1, -1, true, 100, told(600, 400, 100), 0);
+  driver.limiter.look(view, driver.now, 0);
+  EXPECT_LT(view.window, 8) << "enough was left: it is about how many there are";
+}
+
 // Estimates are worst cases: reserving them to the last would leave most of the limit unused.
 TEST(BucketLimiter, ExpectsWhatCallsBeforeCameTo) {
   BucketLimiter limiter(0);
@@ -303,6 +341,8 @@ TEST(BucketLimiter, ExpectsWhatCallsBeforeCameTo) {
   }
   EXPECT_GE(limiter.expected(1'000), 200);
   EXPECT_LT(limiter.expected(1'000), 220);
+  EXPECT_GE(limiter.expected(5'000), 4'200) << "what is more than usual counts in full";
+  EXPECT_LT(limiter.expected(5'000, 5), 1'100) << "five of them are not";
   end.used = 1'000;
   for (int i = 0; i < 6; ++i) {
     limiter.enter(limiter.expected(1'000), 300);
