@@ -44,22 +44,22 @@ def power_cuts(cuts: int = CUTS, faults: int = FAULTS) -> Stage:
 def fuzzers(seconds: int) -> Stage:
     """Each fuzzer for so long, on the corpus that it has gathered in the build directory."""
     skip = "" if shutil.which("clang++-14") else "clang++-14 is not installed"
-    commands: list[Command] = built("fuzz")
+    commands: list[Command] = built("asan", *FUZZERS)
     commands += [[sys.executable, "tests/proofs.py", "fuzz", name, str(seconds)] for name in FUZZERS]
     return Stage(f"fuzzers, {seconds} s each", commands, skip=skip)
 
 
 def fuzz(name: str, seconds: int) -> int:
     """Run one fuzzer, quietly, and print what it did; a finding stays beside its corpus."""
-    folder = ROOT / "build" / "fuzz"
+    folder = ROOT / "build" / "asan"
     (folder / "corpus" / name).mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0"]
     options += ["-print_final_stats=1", f"-artifact_prefix={folder}/{name}-"]
-    code, output = run([program("fuzz", name), *options, folder / "corpus" / name], quiet=True)
+    code, output = run([program("asan", name), *options, folder / "corpus" / name], quiet=True)
     count = re.search(r"number_of_executed_units:\s*(\d+)", output)
     if code or count is None:
         print(output)
-        print(f"FAILED {name}; repeat with: {program('fuzz', name).relative_to(ROOT)} FILE (the file is named above)")
+        print(f"FAILED {name}; repeat with: {program('asan', name).relative_to(ROOT)} FILE (the file is named above)")
         return code or 1
     print(f"{name}: {count[1]} inputs in {seconds} s, 0 failed")
     return 0
