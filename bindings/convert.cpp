@@ -158,6 +158,7 @@ class Reader {
     retry.backoff_base_ms = policy.integer();
     retry.backoff_cap_ms = policy.integer();
     retry.elapsed_ms_max = policy.integer();
+    retry.hedge_ms = policy.integer();
     return retry;
   }
   HttpHeaders headers() {

@@ -81,6 +81,7 @@ py::dict counters_of(Runtime& runtime) {
   out["calls_in_flight"] = counters.calls_in_flight;
   out["retries"] = counters.retries;
   out["calls_waiting"] = counters.calls_waiting;
+  out["calls_hedged"] = counters.calls_hedged;
   out["calls_held"] = counters.calls_held;
   out["calls_throttled"] = counters.calls_throttled;
   out["sla_breaches"] = counters.sla_breaches;

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: ReportKind and ItemKind of the core.
 CALL, CALL_HELD = 4, 8
 _STEP_SUCCEEDED, _STEP_FAILED = 2, 3
-_NO_RETRY = (1, 1, 1, 1)
+_NO_RETRY = (1, 1, 1, 1, 0)
 _EVENT_ATTEMPT_FAILED = 3
 _IS_CALL = re.compile(r"(?:^|/)llm\.")
 # How a wait begins whose call was not sent yet. Which calls had to wait is no part of what a workflow is.

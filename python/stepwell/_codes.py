@@ -41,7 +41,11 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "A duration was neither text such as 30s nor a timedelta, or not positive.",
         "Write 30s, 5m or 1h30m.",
     ),
-    "SW-E1011": ("bad retry policy", "The number of attempts is out of range.", "Use 1 to 1000."),
+    "SW-E1011": (
+        "bad retry policy",
+        "The number of attempts is out of range, or a step has a hedge, which only calls have.",
+        "Use 1 to 1000 attempts, and no hedge for steps.",
+    ),
     "SW-E1012": ("unknown durability", "Only two kinds exist.", 'Use "full" or "relaxed".'),
     "SW-E1013": (
         "bad store path",

@@ -4,7 +4,7 @@ from typing import TypeAlias, final
 
 __version__: str
 
-# Retry policy: attempts_max, backoff_base_ms, backoff_cap_ms, elapsed_ms_max
+# Retry policy: attempts_max, backoff_base_ms, backoff_cap_ms, elapsed_ms_max, hedge_ms (0: none)
 # Event: kind, attempt, step, payload, milliseconds since 1970, and of an attempt how long it took and waited (-1: unknown)
 _Event: TypeAlias = tuple[int, int, str, bytes, int, int, int]
 # Request: method, url, headers, body, connect_timeout_ms, total_timeout_ms

@@ -76,6 +76,10 @@ class Retry:
     """When a failed attempt is tried again. Delays are drawn from 0 to min(cap, base * 2^n) (full jitter).
 
     A step is retried on any exception but those in `give_up_on`; a call by the kind of its failure.
+
+    `hedge`: a call's request that has no answer after so long is sent once more beside itself, if limits, breaker and the
+    share of retries leave room; the first good answer is taken, the other one given up. Both carry one Idempotency-Key. A
+    provider that minds none charges both, so calls that a budget pays for are not hedged, nor are streams. Steps cannot be.
     """
 
     max_attempts: int = 3
@@ -83,6 +87,7 @@ class Retry:
     cap: Duration = "30s"
     max_elapsed: Duration = "10m"
     give_up_on: tuple[type[BaseException], ...] = ()
+    hedge: Duration | None = None
 
     def __post_init__(self) -> None:
         """Refuse a policy that could never run."""
@@ -92,18 +97,21 @@ class Retry:
             )
         self.to_core()
 
-    def to_core(self) -> tuple[int, int, int, int]:
-        """Return the policy in the core's form: attempts, base, cap and elapsed in milliseconds."""
-        return _retry_core(self.max_attempts, self.base, self.cap, self.max_elapsed)
+    def to_core(self) -> tuple[int, int, int, int, int]:
+        """Return the policy in the core's form: attempts, base, cap, elapsed and hedge (0: none) in milliseconds."""
+        return _retry_core(self.max_attempts, self.base, self.cap, self.max_elapsed, self.hedge)
 
 
 @functools.lru_cache(maxsize=256)
-def _retry_core(max_attempts: int, base: Duration, cap: Duration, max_elapsed: Duration) -> tuple[int, int, int, int]:
+def _retry_core(
+    max_attempts: int, base: Duration, cap: Duration, max_elapsed: Duration, hedge: Duration | None
+) -> tuple[int, int, int, int, int]:
     return (
         max_attempts,
         duration_ms(base, "Retry.base"),
         duration_ms(cap, "Retry.cap"),
         duration_ms(max_elapsed, "Retry.max_elapsed"),
+        0 if hedge is None else duration_ms(hedge, "Retry.hedge"),
     )
 
 

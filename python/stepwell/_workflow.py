@@ -143,6 +143,13 @@ class Step(Generic[P, R]):
         self.name = _name_of(fn, name, "step")
         self.retry = retry or _NO_RETRY
         self.retry_core = self.retry.to_core()
+        if self.retry.hedge is not None:
+            raise InputError(
+                "SW-E1011",
+                f"step {self.name!r} cannot be hedged",
+                got=f"hedge={self.retry.hedge!r}"[:80],
+                hint="Retry(hedge=...) is for calls that the engine makes, as those of sw.llm",
+            )
         self.timeout_s = None if timeout is None else duration_ms(timeout, "timeout") / 1000
         #: What its reports carry of an agreed time: milliseconds, and the workflow that hears of a breach.
         self.sla = sla_request(sla, on_breach)

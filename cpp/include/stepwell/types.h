@@ -48,6 +48,7 @@ struct RetryPolicy {
   int64_t backoff_base_ms = 500;     // upper bound of the first delay
   int64_t backoff_cap_ms = 30'000;   // upper bound of any delay drawn by us
   int64_t elapsed_ms_max = 600'000;  // no further attempt starts after this long
+  int64_t hedge_ms = 0;  // of a call: an attempt that takes longer is sent a second time beside it; 0: never
 };
 
 // Bounds that hold everywhere; crossing one is a coded error and loses nothing.

@@ -220,7 +220,7 @@ PlaceId AdmissionStage::ask(CallRef call, const Admission& admission, int32_t pr
   if (circuit != nullptr && call.attempt > 1) circuit->retries.on_retry(loop_.now_ms());
   if (bucket == nullptr) {
     Ruling ruling;
-    ruling.pass = enter_circuit(circuit, call);
+    ruling.pass = enter_circuit(circuit, call.attempt == 1);
     rule_(call, std::move(ruling));
     return 0;
   }
@@ -299,27 +299,26 @@ WaitingCall AdmissionStage::take_out(Bucket& bucket, Tenant& tenant, const Tenan
   return call;
 }
 
-CallPass AdmissionStage::enter_circuit(Circuit* circuit, const CallRef& call) {
+CallPass AdmissionStage::enter_circuit(Circuit* circuit, bool is_first) {
   CallPass pass;
   pass.sent_at_ms = loop_.now_ms();
   if (circuit == nullptr) return pass;
   pass.circuit = circuit;
   pass.breaker = circuit->breaker.enter(pass.sent_at_ms);
-  if (call.attempt == 1) circuit->retries.on_first_attempt();
+  if (is_first) circuit->retries.on_first_attempt();
   ++circuit->user_count;
   return pass;
 }
 
-void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate) {
-  Ruling ruling;
+CallPass AdmissionStage::enter(Bucket& bucket, Circuit* circuit, Tenant& tenant, bool is_first, int64_t estimate) {
   const int64_t tokens = bucket.limiter.expected(estimate);
-  ruling.pass = enter_circuit(circuit, call);
-  ruling.pass.bucket = &bucket;
-  ruling.pass.tenant = &tenant;
-  ruling.pass.estimate = estimate;
-  ruling.pass.tokens = tokens;
-  const int64_t now = ruling.pass.sent_at_ms;
-  ruling.pass.marks = bucket.limiter.enter(tokens, now);
+  CallPass pass = enter_circuit(circuit, is_first);
+  pass.bucket = &bucket;
+  pass.tenant = &tenant;
+  pass.estimate = estimate;
+  pass.tokens = tokens;
+  const int64_t now = pass.sent_at_ms;
+  pass.marks = bucket.limiter.enter(tokens, now);
   tenant.limiter.enter(tokens, now);
   ++bucket.sent;
   bucket.set_state(tenant, TenantState::kIdle);  // out of the order, which its turn changes
@@ -327,7 +326,36 @@ void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, cons
   bucket.served = tenant.served;
   tenant.served += std::max<int64_t>(tokens, 1);
   if (!tenant.line.empty()) bucket.set_state(tenant, TenantState::kReady);
+  return pass;
+}
+
+void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate) {
+  Ruling ruling;
+  ruling.pass = enter(bucket, circuit, tenant, call.attempt == 1, estimate);
   rule_(call, std::move(ruling));
+}
+
+std::optional<CallPass> AdmissionStage::pass_beside(const Admission& admission) {
+  const int64_t now = loop_.now_ms();
+  Circuit* circuit = admission.circuit.empty() ? nullptr : &circuit_of(admission.circuit);
+  if (circuit != nullptr &&
+      (circuit->breaker.state(now) != CircuitState::kClosed || circuit->retries.wait_ms(now) > 0)) {
+    return std::nullopt;
+  }
+  CallPass pass;
+  if (admission.bucket.empty()) {
+    pass = enter_circuit(circuit, /*is_first=*/false);
+  } else {
+    Bucket& bucket = bucket_of(admission.bucket);
+    Tenant& tenant = tenant_of(bucket, admission.tenant);
+    const int64_t tokens = std::max<int64_t>(admission.tokens, 0);
+    const int64_t expected = bucket.limiter.expected(tokens);
+    if (bucket.waiting > 0 || bucket.limiter.wait_ms(expected, now) != 0 || tenant.limiter.wait_ms(expected, now) != 0)
+      return std::nullopt;
+    pass = enter(bucket, circuit, tenant, /*is_first=*/false, tokens);
+  }
+  if (circuit != nullptr) circuit->retries.on_retry(now);
+  return pass;
 }
 
 void AdmissionStage::hold(const CallRef& call, int64_t wait_ms, int64_t spread_ms, Bucket* bucket) {

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -70,6 +71,9 @@ class AdmissionStage {
   // Asks for a call to be sent. The answer is its place in line, 0 when it was ruled upon already. A call with neither
   // bucket nor circuit passes.
   PlaceId ask(CallRef call, const Admission& admission, int32_t priority);
+  // Lets the same request through once more beside the first, if that keeps nobody else waiting: a closed circuit, the
+  // share of its retries, room in the limits, and nobody in line.
+  std::optional<CallPass> pass_beside(const Admission& admission);
   // Nobody wants the call any more. Unknown places are ignored.
   void withdraw(PlaceId place);
   // Tells what came of a call that was let through; exactly once.
@@ -105,7 +109,8 @@ class AdmissionStage {
   void pump(Bucket& bucket);
   void wake_by(Bucket& bucket, int64_t at_ms);
   WaitingCall take_out(Bucket& bucket, Tenant& tenant, const std::pair<int64_t, PlaceId>& key);
-  CallPass enter_circuit(Circuit* circuit, const CallRef& call);
+  CallPass enter_circuit(Circuit* circuit, bool is_first);
+  CallPass enter(Bucket& bucket, Circuit* circuit, Tenant& tenant, bool is_first, int64_t estimate);
   void send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate);
 
   Loop& loop_;

@@ -35,19 +35,25 @@ void send_streamed(HttpTransport& transport, std::shared_ptr<RunningCall> call, 
 
 }  // namespace
 
-void send_attempt(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
-                  MoveFunction<void(Verdict)> done) {
+void send_request(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
+                  MoveFunction<void(Verdict)> done, CallId RunningCall::* slot) {
   if (call->stream) {
     send_streamed(transport, std::move(call), wall_ms, std::move(done));
     return;
   }
   HttpRequest request = call->spec->request;  // a copy: a retry sends it again
-  RunningCall& sending = *call;
-  sending.sent = transport.send(std::move(request),
-                                [call = std::move(call), wall_ms, done = std::move(done)](HttpOutcome outcome) mutable {
-                                  call->sent = 0;
-                                  done(judge(*call->spec, std::move(outcome), wall_ms));
-                                });
+  CallId& id = (*call).*slot;
+  id = transport.send(std::move(request),
+                      [call = std::move(call), slot, wall_ms, done = std::move(done)](HttpOutcome outcome) mutable {
+                        (*call).*slot = 0;
+                        done(judge(*call->spec, std::move(outcome), wall_ms));
+                      });
+}
+
+void cancel_requests(HttpTransport& transport, const RunningCall& call) {
+  for (const CallId id : {call.sent, call.hedge}) {
+    if (id != 0) transport.cancel(id);
+  }
 }
 
 }  // namespace stepwell::detail

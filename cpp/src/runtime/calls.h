@@ -14,13 +14,16 @@ struct LiveStream;
 struct RunningCall {
   std::unique_ptr<CallSpec> spec;
   CallId sent = 0;                     // 0: none in flight
+  CallId hedge = 0;                    // the same, sent a second time beside it
   uint64_t place = 0;                  // in a line of the admission stage; 0: in none
   std::shared_ptr<LiveStream> stream;  // of a call whose answer is one
 };
 
-// Starts one attempt; `done` gets the verdict on the loop thread, never inside this call, also after a cancel. The call
-// is kept alive until then.
-void send_attempt(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
-                  MoveFunction<void(Verdict)> done);
+// Sends a call's request; its id is kept in `slot` as long as it is in flight. `done` gets the verdict on the loop
+// thread, never inside this call, also after a cancel. The call is kept alive until then.
+void send_request(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
+                  MoveFunction<void(Verdict)> done, CallId RunningCall::* slot = &RunningCall::sent);
+// Ends what is in flight of it; `done` is told.
+void cancel_requests(HttpTransport& transport, const RunningCall& call);
 
 }  // namespace stepwell::detail

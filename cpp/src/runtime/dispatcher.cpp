@@ -62,7 +62,7 @@ Dispatcher::~Dispatcher() {
   *self_ = nullptr;
   for (auto& [run, active] : active_) {
     for (auto& [step, call] : active->calls) {
-      if (call->sent != 0) transport_.cancel(call->sent);
+      cancel_requests(transport_, *call);
     }
   }
 }
@@ -540,7 +540,7 @@ void Dispatcher::drop(RunId run) {
   for (const TimerId timer : active->timers) loop_.cancel(timer);
   for (auto& [step, call] : active->calls) {
     admission_.withdraw(call->place);
-    if (call->sent != 0) transport_.cancel(call->sent);
+    cancel_requests(transport_, *call);
   }
 }
 

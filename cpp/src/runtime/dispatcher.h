@@ -129,7 +129,11 @@ class Dispatcher : private StreamHost {
   void hand_out(Item item) override;
   void flush_all() override { flush(); }
   void on_ruling(const CallRef& call, Ruling ruling);
-  void transmit(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
+  struct Attempt;
+  void begin_attempt(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
+  void request(const std::shared_ptr<Attempt>& attempt, const CallPass& pass, CallId RunningCall::* slot);
+  void hedge(const std::shared_ptr<Attempt>& attempt);
+  void on_verdict(Attempt& attempt, Verdict verdict);
   void claim_more(Queue& queue);
   void claim(Queue& queue, int32_t count);
   void claim_at(Queue& queue, WallMs at);

@@ -1,4 +1,7 @@
 // The dispatcher's part that sends calls: through the admission stage to the transport, and back to the machine.
+#include <algorithm>
+#include <optional>
+
 #include "base/check.h"
 #include "engine/judge.h"
 #include "runtime/dispatcher.h"
@@ -22,7 +25,7 @@ void Dispatcher::on_ruling(const CallRef& call, Ruling ruling) {
     const auto running = active.calls.find(call.step);
     STEPWELL_CHECK(running != active.calls.end(), "a call in line is a call of its run");
     running->second->place = 0;
-    transmit(call, running->second, ruling.pass);
+    begin_attempt(call, running->second, ruling.pass);
     return;
   }
   Input input;
@@ -39,29 +42,82 @@ void Dispatcher::on_ruling(const CallRef& call, Ruling ruling) {
   schedule_flush();
 }
 
-void Dispatcher::transmit(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass) {
+// One attempt of a call: a request, and perhaps the same once more beside it.
+struct Dispatcher::Attempt {
+  CallRef call;
+  std::shared_ptr<RunningCall> running;
+  int64_t begun_ms = 0;
+  int32_t in_flight = 0;
+  bool is_over = false;
+  TimerId hedge_timer = 0;
+  std::optional<Verdict> failed;  // of the request that ended first
+};
+
+void Dispatcher::begin_attempt(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass) {
+  const auto attempt = std::make_shared<Attempt>();
+  attempt->call = call;
+  attempt->running = std::move(running);
+  attempt->begun_ms = loop_.now_ms();
+  const CallSpec& spec = *attempt->running->spec;
+  // What is streamed is shown while it comes, from one place; what is paid from a budget is not bought twice.
+  if (spec.retry.hedge_ms > 0 && spec.repeatable && !spec.stream && spec.spending.budgets.empty()) {
+    attempt->hedge_timer = loop_.after(spec.retry.hedge_ms, [this, self = self_, attempt] {
+      if (*self != nullptr) hedge(attempt);
+    });
+  }
+  request(attempt, pass, &RunningCall::sent);
+}
+
+void Dispatcher::hedge(const std::shared_ptr<Attempt>& attempt) {
+  attempt->hedge_timer = 0;
+  const std::optional<CallPass> pass = admission_.pass_beside(attempt->running->spec->admission);
+  if (!pass) return;
+  ++counters_.calls_hedged;
+  request(attempt, *pass, &RunningCall::hedge);
+}
+
+void Dispatcher::request(const std::shared_ptr<Attempt>& attempt, const CallPass& pass, CallId RunningCall::* slot) {
   ++counters_.calls_sent;
   ++counters_.calls_in_flight;
-  send_attempt(transport_, std::move(running), loop_.wall_ms(),
-               [this, self = self_, call, pass, begun = loop_.now_ms()](Verdict verdict) {
-                 if (*self == nullptr) return;
-                 --counters_.calls_in_flight;
-                 admission_.settle(pass, verdict);
-                 const auto found = active_.find(call.run);
-                 if (found == active_.end() || found->second->token != call.token) return;
-                 Input input;
-                 input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
-                 input.attempt = call.attempt;
-                 input.retryable = verdict.retryable;
-                 input.retry_after_ms = verdict.retry_after_ms;
-                 input.maybe_done = verdict.maybe_done;
-                 input.usage = verdict.usage;
-                 input.step = call.step;
-                 input.took_ms = loop_.now_ms() - begun;
-                 input.payload = std::move(verdict.payload);
-                 feed(call.run, *found->second, std::move(input));
-                 schedule_flush();
-               });
+  ++attempt->in_flight;
+  const auto done = [this, self = self_, attempt, pass](Verdict verdict) {
+    if (*self == nullptr) return;
+    --counters_.calls_in_flight;
+    --attempt->in_flight;
+    admission_.settle(pass, verdict);
+    on_verdict(*attempt, std::move(verdict));
+  };
+  send_request(transport_, attempt->running, loop_.wall_ms(), done, slot);
+}
+
+void Dispatcher::on_verdict(Attempt& attempt, Verdict verdict) {
+  if (attempt.is_over) return;
+  if (!verdict.ok && verdict.retryable && attempt.in_flight > 0) {
+    attempt.failed = std::move(verdict);  // the other may still be answered
+    return;
+  }
+  attempt.is_over = true;
+  if (attempt.hedge_timer != 0) loop_.cancel(attempt.hedge_timer);
+  cancel_requests(transport_, *attempt.running);
+  if (attempt.failed) {
+    verdict.maybe_done |= attempt.failed->maybe_done;
+    verdict.retry_after_ms = std::max(verdict.retry_after_ms, attempt.failed->retry_after_ms);
+  }
+  const CallRef& call = attempt.call;
+  const auto found = active_.find(call.run);
+  if (found == active_.end() || found->second->token != call.token) return;
+  Input input;
+  input.kind = verdict.ok ? InputKind::kCallSucceeded : InputKind::kCallFailed;
+  input.attempt = call.attempt;
+  input.retryable = verdict.retryable;
+  input.retry_after_ms = verdict.retry_after_ms;
+  input.maybe_done = verdict.maybe_done;
+  input.usage = verdict.usage;
+  input.step = call.step;
+  input.took_ms = loop_.now_ms() - attempt.begun_ms;
+  input.payload = std::move(verdict.payload);
+  feed(call.run, *found->second, std::move(input));
+  schedule_flush();
 }
 
 }  // namespace stepwell::detail

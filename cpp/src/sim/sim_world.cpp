@@ -469,6 +469,7 @@ void SimWorld::begin_step(Engine& engine, RunId run, Script& script, StepKind ki
       report.call->judge = JudgeRule{true, "/value"};
       report.call->retry = patient();
       report.call->repeatable = true;
+      if (clock_.chance(30)) report.call->retry.hedge_ms = 1 + clock_.draw(600);
       let_pass(run, *report.call);
       let_pay(run, *report.call);
       break;

@@ -59,6 +59,9 @@ def _request(asked: Question, idle: Duration) -> tuple[Any, ...]:
         tuple(rule.last_pointers),
     )
     retry, repeatable, is_json, pointer, *accounts = rest
+    if retry[4]:
+        hint = "leave hedge out of its Retry: what is shown while it comes comes from one place"
+        raise InputError("SW-E2120", "a stream is not hedged", got=f"hedge={retry[4]} ms", hint=hint)
     admission, spending = (*accounts, (), ())[:2]
     return (http, retry, repeatable, is_json, pointer, admission, spending, stream)
 
