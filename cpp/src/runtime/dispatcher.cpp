@@ -367,6 +367,7 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
     } else {
       on_lost(continuation, answers[i].status);
     }
+    if (continuation.told) continuation.told(answers[i].status);
     if (!answers[i].woken.empty()) on_woken(answers[i]);
   }
   flush();

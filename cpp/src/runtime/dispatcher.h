@@ -99,6 +99,7 @@ class Dispatcher : private StreamHost {
     std::shared_ptr<StartBatch> batch;
     Queue* claimed_for = nullptr;
     StatusDone done;
+    StatusDone told;                     // who ordered it hears after the commit
     std::vector<Message> messages;       // what other runs of this engine are told after the commit
     bool queues_runs = false;            // creations
     WallMs wake_at = -1;                 // of a run that was laid aside

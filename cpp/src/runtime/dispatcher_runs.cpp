@@ -164,22 +164,30 @@ void Dispatcher::wait(RunId run, WaitDone done) {
 }
 
 void Dispatcher::cancel(RunId run, StatusDone done) {
-  if (const auto found = active_.find(run); found != active_.end()) {
+  // Whoever took the run over, or laid it aside, before this was committed: it is looked for again.
+  StatusDone told = [this, self = self_, run, done = std::move(done)](Status status) mutable {
+    if (*self != nullptr && status.kind() == StatusKind::kFenced) return cancel(run, std::move(done));
+    done(std::move(status));
+  };
+  const auto held = active_.find(run);
+  if (held != active_.end() && !held->second->machine.is_done()) {
     Input input;
     input.kind = InputKind::kCancelRequested;
-    feed(run, *found->second, std::move(input));
+    feed(run, *held->second, std::move(input));
+    continuations_.back().told = std::move(told);
     flush();
-    done(Status::ok());
     return;
   }
-  store_.load(run, [this, self = self_, run, done = std::move(done)](Result<RunHistory> found) mutable {
+  // It may be about to end, or to be laid aside: what is on its way to the store comes before this look.
+  flush();
+  store_.load(run, [this, self = self_, run, told = std::move(told)](Result<RunHistory> found) mutable {
     if (*self == nullptr) return;
     if (!found || is_final(found->row.status)) {
-      done(found.error());
+      told(found.error());
       return;
     }
     if (active_.contains(run)) {  // claimed meanwhile
-      cancel(run, std::move(done));
+      cancel(run, std::move(told));
       return;
     }
     RunMachine machine(*found, options_.seed);
@@ -205,9 +213,9 @@ void Dispatcher::cancel(RunId run, StatusDone done) {
     Continuation continuation;
     continuation.run = run;
     continuation.messages = transition.messages;
-    continuation.done = [this, run, payload = std::move(payload), done = std::move(done)](Status status) mutable {
+    continuation.done = [this, run, payload = std::move(payload), told = std::move(told)](Status status) mutable {
       if (status.is_ok()) release_run(run, RunStatus::kCancelled, payload);
-      done(std::move(status));
+      told(std::move(status));
     };
     transitions_.push_back(std::move(transition));
     continuations_.push_back(std::move(continuation));

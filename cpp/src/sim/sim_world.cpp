@@ -235,9 +235,25 @@ void SimWorld::pause_one() {
   untold_.push_back({run->first, "resume"});
 }
 
+// What was acknowledged has happened: the run has ended, and does not go on.
+void SimWorld::cancel_one() {
+  auto entry = accepted_.begin();
+  std::advance(entry, clock_.draw(static_cast<int64_t>(accepted_.size()) - 1));
+  const RunId run = entry->first;
+  unwanted_.insert(run);
+  Engine& engine = *engines_[static_cast<size_t>(clock_.draw(kEngineCount - 1))];
+  engine.dispatcher.cancel(run, [this, run](const Status& status) {
+    if (!status.is_ok()) return fail("cancelled in vain: " + status.to_string());
+    ++report_.cancelled;
+    const auto found = table_->load(run);
+    if (!found || !is_final(found->row.status)) fail("run " + run_name(run) + " goes on after it was cancelled");
+  });
+}
+
 void SimWorld::break_something() {
   for (int64_t left = clock_.draw(3); left > 0; --left) tell_one();
   if (!accepted_.empty() && clock_.chance(10)) pause_one();
+  if (!accepted_.empty() && clock_.chance(10)) cancel_one();
   if (!has_steady_limits_ && clock_.chance(15)) limit_queue();
   try_budgets();
   check_limits();
@@ -323,6 +339,7 @@ void SimWorld::check_final() {
   for (const auto& [run, accepted] : accepted_) {
     const auto found = table_->load(run);
     if (!found) return fail("accepted run " + run_name(run) + " is gone");
+    if (found->row.status == RunStatus::kCancelled && unwanted_.contains(run)) continue;
     if (found->row.status != RunStatus::kSucceeded)
       return fail("run " + run_name(run) + " failed: " + found->row.result);
     if (found->row.result != expected_result(run, accepted.input)) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,9 @@ struct WorldReport {
   std::string violation;  // empty: all held
   uint64_t digest = 0;    // equal for equal seeds
   int64_t runs = 0, crashes = 0, pauses = 0, requests = 0, steps = 0;
-  int64_t held = 0;     // calls that were not sent yet
-  int64_t refused = 0;  // writes that came after their lease had ended
+  int64_t held = 0;       // calls that were not sent yet
+  int64_t cancelled = 0;  // acknowledged
+  int64_t refused = 0;    // writes that came after their lease had ended
 };
 
 enum class StepKind : uint8_t { kLocal, kCall, kSleep, kSignal, kChild };
@@ -52,6 +54,7 @@ class SimWorld {
   void accept(RunId run, const std::string& input);
   void tell_one();
   void pause_one();
+  void cancel_one();
   void limit_queue();
   void check_limits();
   void heal_and_demand_progress();
@@ -85,6 +88,7 @@ class SimWorld {
   std::vector<std::unique_ptr<Engine>> engines_;
   std::map<RunId, Accepted> accepted_;
   std::vector<Untold> untold_;
+  std::set<RunId> unwanted_;  // somebody cancels it, or tried to
   std::map<std::string, RunId> keys_;
   std::map<uint64_t, RunId> tickets_;
   QueueLimits limits_;

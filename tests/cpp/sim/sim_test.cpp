@@ -25,6 +25,7 @@ bool holds(uint64_t seed, stepwell::sim::WorldReport& total) {
   total.steps += report.steps;
   total.held += report.held;
   total.refused += report.refused;
+  total.cancelled += report.cancelled;
   if (!report.violation.empty()) {
     std::printf("FAILED %s\n  repeat with: sim_test --seed=%" PRIu64 "\n", report.violation.c_str(), seed);
     return false;
@@ -62,9 +63,9 @@ int main(int argc, char** argv) {
   for (uint64_t seed = first; seed < first + count; ++seed) failed += holds(seed, total) ? 0 : 1;
   std::printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRId64 " runs, %" PRId64 " steps, %" PRId64
               " requests, %" PRId64 " crashes, %" PRId64 " pauses, %" PRId64 " calls held, %" PRId64
-              " late writes refused, %" PRIu64 " failed\n",
+              " cancelled, %" PRId64 " late writes refused, %" PRIu64 " failed\n",
               count, first, total.runs, total.steps, total.requests, total.crashes, total.pauses, total.held,
-              total.refused, failed);
+              total.cancelled, total.refused, failed);
   const bool is_blind = count >= kSeedsJudged && total.refused == 0;
   if (is_blind) std::printf("FAILED no owner came back after its lease: the fence was not tested\n");
   const bool holds_none = count >= kSeedsJudged && total.held == 0;

@@ -150,6 +150,38 @@ TEST(Dispatcher, CancelEndsQueuedAndRunningRuns) {
   EXPECT_EQ(world.items.back().kind, ItemKind::kStop);
 }
 
+// A cancel that came while its run was being laid aside was acknowledged, and the run went on waiting.
+TEST(Dispatcher, ACancelDuringAParkIsNotForgotten) {
+  for (int64_t after_ms = 0; after_ms < 60; ++after_ms) {
+    World world(20);
+    world.dispatcher.serve("q", 10);
+    world.start();
+    world.run_for(100);
+    ASSERT_EQ(world.items.size(), 1U);
+    const RunId run = world.items[0].run;
+    std::vector<Report> reports(2);
+    reports[0].kind = ReportKind::kWait;
+    reports[0].step = "signal";
+    reports[0].topic = "signal:answer";
+    reports[1].kind = ReportKind::kPark;
+    reports[1].open_waits = 1;
+    for (Report& report : reports) {
+      report.run = run;
+      report.token = world.items[0].token;
+    }
+    world.dispatcher.report(std::move(reports));
+    world.run_for(after_ms);
+    bool is_answered = false;
+    world.dispatcher.cancel(run, [&](const Status& status) {
+      is_answered = true;
+      EXPECT_TRUE(status.is_ok()) << status.to_string();
+      EXPECT_EQ(world.table->load(run)->row.status, RunStatus::kCancelled) << "before it was acknowledged";
+    });
+    world.run_for(500);
+    EXPECT_TRUE(is_answered) << "asked for " << after_ms << " ms after the wait";
+  }
+}
+
 // A thread that waits for its step's record hears of it directly, and is never left waiting.
 TEST(Dispatcher, AWaitingReporterIsAnsweredOrLetGo) {
   World world(1);
