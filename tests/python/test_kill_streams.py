@@ -12,6 +12,7 @@ from stream_peer import HEAD, PATIENCE_S, Peer, StreamServer
 from streams_program import story
 
 import stepwell as sw
+from stepwell import store as upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,3 +124,81 @@ def test_another_answer_after_a_kill_is_never_mixed_with_the_first(tmp_path: Pat
             assert "".join(pieces[at:]) == "It was a bright day"
             assert pieces[at + 1].id.startswith("2:")
             assert run.result(timeout=PATIENCE_S) == "It was a bright day"
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_stream_goes_on_in_the_store_that_it_was_imported_into(tmp_path: Path) -> None:
+    old, lines, new = tmp_path / "old.db", tmp_path / "runs.jsonl", tmp_path / "new.db"
+
+    def answer(peer: Peer, number: int) -> None:
+        peer.raw(HEAD)
+        for at, token in enumerate(TOKENS):
+            peer.say(token)
+            if number == 1 and at >= 150:
+                peer.hang_up_seen()
+                return
+        peer.end()
+
+    got = ""
+    with StreamServer(answer) as server:
+        place = read_and_kill(old, server.url, 2, lambda _: None)
+        with sw.Engine(old) as engine:  # serves no workflow: it only reads what was kept
+            run = engine.find(story, "story")
+            assert run is not None
+            for piece in engine.stream_blocking(run):
+                got += piece
+                if piece.end >= int(place.partition(":")[2]):
+                    place = piece.id
+                    break
+        assert got
+        assert TEXT.startswith(got)
+        assert upkeep.export(old, lines) == 1
+        assert upkeep.import_runs(new, lines) == upkeep.Added(1, 0)
+        assert upkeep.import_runs(new, lines) == upkeep.Added(0, 1), "the very same, text and all"
+        assert upkeep.verify(new) == []
+        with sw.Engine(new) as engine:
+            run = engine.find(story, "story")
+            assert run is not None
+            assert next(engine.stream_blocking(run)).startswith(got), "it is there before the run goes on"
+        with sw.Engine(new, workflows=[story]) as engine:
+            run = engine.find(story, "story")
+            assert run is not None
+            for piece in engine.stream_blocking(run, after=place):
+                assert not piece.restarted
+                got += piece
+            assert run.result(timeout=PATIENCE_S) == TEXT
+    assert got == TEXT, "every token once"
+    assert "".join(engine_text(new)) == TEXT
+
+
+@pytest.mark.timeout(300)
+def test_another_answer_in_the_new_store_is_another_generation(tmp_path: Path) -> None:
+    old, lines, new = tmp_path / "old.db", tmp_path / "runs.jsonl", tmp_path / "new.db"
+    nights = {1: ["a dark night", ", and a cold one"], 2: ["a bright day"], 3: ["no night at all"]}
+
+    def answer(peer: Peer, number: int) -> None:
+        peer.raw(HEAD)
+        peer.say("It was ", *nights[number])
+        if number == 2:
+            peer.hang_up_seen()
+        elif number == 3:
+            peer.end()  # the first one is cut off
+
+    with StreamServer(answer) as server:
+        command = [sys.executable, str(PROGRAM), str(old), server.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            while child.stdout.readline().strip() != "2:19":
+                pass
+            child.kill()
+        upkeep.export(old, lines)
+        upkeep.import_runs(new, lines)
+        with sw.Engine(new, workflows=[story]) as engine:
+            run = engine.find(story, "story")
+            assert run is not None
+            pieces = list(engine.stream_blocking(run, after="2:7"))
+            assert run.result(timeout=PATIENCE_S) == "It was no night at all"
+    at = next(index for index, piece in enumerate(pieces) if piece.restarted)
+    assert "".join(pieces[:at]) in ("", "a bright day")
+    assert {piece.generation for piece in pieces[at:]} == {3}
+    assert "".join(pieces[at:]) == "It was no night at all"
