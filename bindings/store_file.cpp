@@ -71,7 +71,10 @@ py::tuple record_of(const RunRecord& record) {
                                       to_bytes(message.payload));
               }),
       list_of(record.message_keys,
-              [](const auto& each) { return py::make_tuple(text_of(each.first), text_of(each.second)); }));
+              [](const auto& each) { return py::make_tuple(text_of(each.first), text_of(each.second)); }),
+      list_of(record.history.streams, [](const KeptStream& each) {
+        return py::make_tuple(text_of(each.step), each.generation, to_bytes(each.text));
+      }));
 }
 
 // Takes the members of a tuple one after the other.
@@ -152,6 +155,13 @@ RunRecord record_from_python(const py::handle& tuple) {
     Fields pair(each);
     std::string topic = pair.next<std::string>();
     record.message_keys.emplace_back(std::move(topic), pair.next<std::string>());
+  }
+  for (const py::handle each : fields.next<py::list>()) {
+    Fields stream(each);
+    KeptStream& kept = record.history.streams.emplace_back();
+    stream.read(kept.step);
+    stream.read(kept.generation);
+    kept.text = stream.next<py::bytes>();
   }
   return record;
 }

@@ -18,11 +18,15 @@ CODES: dict[str, tuple[str, str, str]] = {
         "What this one call may cost is more than the budget's whole cap: waiting could not help.",
         "Give the call a smaller max_tokens or a shorter text, or raise the budget.",
     ),
-    "SW-E2183": ("no such budget", "The store knows no budget of this name.", "engine.budgets() lists them."),
+    "SW-E2183": (
+        "no such budget",
+        "The store knows no budget of this name.",
+        "engine.budgets(), or stepwell budgets, lists them.",
+    ),
     "SW-E2184": (
         "bad budget",
         "A budget's cap, name, kind or price makes no sense.",
-        'Write e.g. Budget(usd=5, per="day", name="support").',
+        'Write e.g. Budget(usd=5, per="day", name="support"); a new cap is not lower than the old one.',
     ),
     "SW-E2185": (
         "price unknown",

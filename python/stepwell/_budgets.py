@@ -73,6 +73,12 @@ class BudgetAccount:
         used = self.spent_usd + self.reserved_usd + self.in_doubt_usd
         return None if self.cap_usd is None else max(Decimal(0), self.cap_usd - used)
 
+    @property
+    def left_tokens(self) -> int | None:
+        """The same in tokens."""
+        used = self.spent_tokens + self.reserved_tokens + self.in_doubt_tokens
+        return None if self.cap_tokens is None else max(0, self.cap_tokens - used)
+
     def changes(self) -> list[BudgetChange]:
         """Return who changed the account, the oldest first (of the newest 1,000)."""
         return [_change(json.loads(line)) for line in self._row[15].splitlines()]
@@ -101,7 +107,7 @@ class BudgetAccount:
         cap_usd = self._row[1] if usd is None else picodollars(usd, "usd", _USD_MAX)
         cap_tokens = self._row[2] if tokens is None else tokens
         for new, old in ((cap_usd, self._row[1]), (cap_tokens, self._row[2])):
-            if type(new) is not int or (new < old and new != -1) or (new > old == -1):
+            if type(new) is not int or new < old or (new > old == -1):
                 hint = "a cap is raised; a budget in tokens has none in dollars"
                 raise InputError("SW-E2184", "not a higher cap", got=f"usd={usd}, tokens={tokens}"[:120], hint=hint)
         note = _note("raised", by, why, cap_usd, cap_tokens)

@@ -1,4 +1,4 @@
-"""The commands that look into a store and answer for people: runs, show, approvals, approve, reject.
+"""The commands that look into a store and answer for people: runs, show, approvals, approve, reject, budgets.
 
 One process owns a file: while an engine has it open they say so (SW-E1101) and change nothing.
 """
@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell import _codec
+from stepwell import _budget_commands, _codec
 from stepwell._errors import InputError, NotFoundError
 from stepwell._history import HistoryEntry, history_of
+from stepwell._terminal import printable, table, text_of
 from stepwell._types import RunStatus, run_name, run_number
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from stepwell._engine import Engine
 
 _SCAN_COUNT_MAX = 10_000
-_LINE_CHARS_MAX = 160
 _SHOWN = ("key", "parent", "version", "input", "result")
 _STATUSES = [status.name.lower() for status in RunStatus]
 
@@ -68,9 +68,11 @@ def add_to(commands: Any) -> None:
         decide.add_argument("--payload-hash", metavar="SHA256", help="of the payload that was seen")
         if name == "approve":
             decide.add_argument("--answer", metavar="JSON", help="the answer to a question that is not of yes or no")
+    _budget_commands.add_to(command("budgets", "list what LLM calls may cost and have cost; show, raise or close one"))
 
 
 def _open(path: str) -> Engine:
+    """Open a store that is there. Raises InputError SW-E1102, ConflictError SW-E1101 while an engine has it open."""
     from stepwell._engine import Engine
 
     if not Path(path).is_file():
@@ -94,7 +96,7 @@ def runs(args: argparse.Namespace) -> str:
         (each["run"], each["status"], each["workflow"], each["key"], _time(each["started"]), _why(each["error"]))
         for each in map(_run, rows)
     ]
-    return _table([("run", "status", "workflow", "key", "started", ""), *lines]) if lines else "no such runs"
+    return table([("run", "status", "workflow", "key", "started", ""), *lines]) if lines else "no such runs"
 
 
 def show(args: argparse.Namespace) -> str:
@@ -111,16 +113,16 @@ def show(args: argparse.Namespace) -> str:
         entries = [dataclasses.asdict(entry) for entry in history]
         return json.dumps({**run, "history": entries, "not_yet_taken": waiting}, ensure_ascii=False, default=str)
     lines = [f"{run['run']}  {run['workflow']}  {run['status']}"]
-    lines += [f"  {name:<9} {_text(run[name])}" for name in _SHOWN if run[name] not in ("", None)]
+    lines += [f"  {name:<9} {text_of(run[name])}" for name in _SHOWN if run[name] not in ("", None)]
     lines += [f"  {name:<9} {_time(run[name])}" for name in ("started", "ended", "wakes") if run[name]]
     if run["error"]:
         lines.append(f"  {'error':<9} {_why(run['error'])}")
         lines += [
-            f"  {name:<9} {_text(run['error'][name])}" for name in ("undone", "not_undone") if name in run["error"]
+            f"  {name:<9} {text_of(run['error'][name])}" for name in ("undone", "not_undone") if name in run["error"]
         ]
     if waiting:
         lines.append(f"  {'to take':<9} {', '.join(map(printable, waiting))}")
-    return "\n".join([*lines, "", _table([_entry(entry) for entry in history]) if history else "  no steps yet"])
+    return "\n".join([*lines, "", table([_entry(entry) for entry in history]) if history else "  no steps yet"])
 
 
 def _run(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _run(row: tuple[Any, ...]) -> dict[str, Any]:
 def _entry(entry: HistoryEntry) -> tuple[str, ...]:
     kind = "undone" if entry.is_undo and entry.kind == "succeeded" else str(entry.kind)
     attempt = f"attempt {entry.attempt}" if entry.attempt > 1 or entry.kind == "attempt failed" else ""
-    what = _why(entry.error) if entry.error else _text(entry.value)
+    what = _why(entry.error) if entry.error else text_of(entry.value)
     took = "" if not entry.took else f"{entry.took.total_seconds():.3f} s"
     return (f"  {entry.at:%H:%M:%S.%f}"[:-3], kind, printable(entry.name), attempt, took, what)
 
@@ -238,8 +240,8 @@ def _card(approval: Approval) -> str:
     people = ", ".join(asked.approvers) if asked.approvers else "anybody"
     pairs = {
         "key": printable(asked.key),
-        "evidence": "" if asked.evidence is None else _text(asked.evidence, 2_000),
-        "payload": "" if asked.payload is None else _text(asked.payload, 2_000),
+        "evidence": "" if asked.evidence is None else text_of(asked.evidence, 2_000),
+        "payload": "" if asked.payload is None else text_of(asked.payload, 2_000),
         "sha256": asked.payload_hash,
         "approvers": f"{printable(people)}" + (f" ({asked.quorum} of them)" if asked.quorum > 1 else ""),
         "deadline": "" if asked.deadline_at is None else f"{asked.deadline_at:%Y-%m-%d %H:%M:%S} UTC",
@@ -253,23 +255,19 @@ def _card(approval: Approval) -> str:
     return "\n".join(lines)
 
 
+def budgets(args: argparse.Namespace) -> str:
+    """Return the accounts, or one as it stands after what was done to it."""
+    with _open(args.store) as engine:
+        return _budget_commands.run(engine, args)
+
+
 # -- text ------------------------------------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """Return text in which nothing hides or moves the cursor: control, zero-width and bidi characters are spelled out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def _text(value: Any, most: int = _LINE_CHARS_MAX) -> str:
-    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _why(error: dict[str, Any] | None) -> str:
     if not error:
         return ""
-    return _text(" ".join(str(error[name]) for name in ("code", "type", "message") if error.get(name)))
+    return text_of(" ".join(str(error[name]) for name in ("code", "type", "message") if error.get(name)))
 
 
 def _iso(ms: int) -> str:
@@ -278,11 +276,3 @@ def _iso(ms: int) -> str:
 
 def _time(iso: str) -> str:
     return iso[:19].replace("T", " ") + " UTC"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
-    )

@@ -52,11 +52,13 @@ _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]
 # Record: run, status, token, claims, workflow, queue, key, fingerprint, input, result, created_at, finished_at,
 # priority, wake_at, deadline_at, parent, parent_step, version, group,
 # sla_at, sla_ms, breach_flow, budgets, is_trimmed, event_count, events,
-# messages (id, topic, key, at, payload), message keys (topic, key)
+# messages (id, topic, key, at, payload), message keys (topic, key), and
+# of streams: step, generation, text
 _Record: TypeAlias = tuple[
     int, int, int, int, str, str, str, int, bytes, bytes, int, int, int, int, int, int, str, str, str,
     int, int, str, str, bool, int,
     list[_Event], list[tuple[int, str, str, int, bytes]], list[tuple[str, str]],
+    list[tuple[str, int, bytes]],
 ]  # fmt: skip
 
 def check_egress(policy: _Egress, /) -> None: ...

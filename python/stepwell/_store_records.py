@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-FORMAT = 1
+#: Format 2 has "streams". A run that was streaming comes without its text from an older one: readers see it again.
+FORMAT = 2
+#: What older formats lack, and what it is then.
+_ADDED: dict[int, dict[str, Any]] = {1: {"budgets": "", "streams": []}, FORMAT: {}}
 LINE_BYTES_MAX = 1 << 30
 _KEY_BYTES_MAX = 255
 _FINAL = {2, 3, 4, 5, 8}
@@ -89,6 +92,12 @@ def _name(value: Any) -> str:
     if not _text(value):
         raise _Bad("expected a name")
     return str(value)
+
+
+def _from_one(value: Any) -> int:
+    if _whole(value) < 1:
+        raise _Bad("expected a whole number from 1")
+    return int(value)
 
 
 def _key(value: Any) -> str:
@@ -176,6 +185,11 @@ _MESSAGE: tuple[_Member, ...] = (
     ("payload", _payload_out, _payload_in),
 )
 _MESSAGE_KEY: tuple[_Member, ...] = (("topic", _same, _name), ("key", _same, _name))
+_STREAM: tuple[_Member, ...] = (
+    ("step", _same, _name),
+    ("generation", _same, _from_one),
+    ("text", _payload_out, _payload_in),
+)
 
 # In the order of the core's record (_core.pyi, _Record).
 _RUN: tuple[_Member, ...] = (
@@ -207,6 +221,7 @@ _RUN: tuple[_Member, ...] = (
     ("events", *_rows(_EVENT)),
     ("messages", *_rows(_MESSAGE)),
     ("message_keys", *_rows(_MESSAGE_KEY)),
+    ("streams", *_rows(_STREAM)),
 )
 
 
@@ -233,9 +248,9 @@ def _object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def record_of(line: bytes) -> Record:
+def record_of(line: bytes, form: int = FORMAT) -> Record:
     """Return a line's record, or raise ValueError with the member and what is wrong with it."""
-    members = _object(line)
+    members = _ADDED[form] | _object(line)
     names = [member[0] for member in _RUN]
     if members.keys() != set(names):
         odd = sorted(members.keys() ^ set(names))
@@ -246,8 +261,11 @@ def record_of(line: bytes) -> Record:
         raise _Bad(f"event_count: {by_name['event_count']}, but there are {len(by_name['events'])} events")
     if by_name["status"] in _FINAL and by_name["messages"]:
         raise _Bad("messages: a run that has ended holds none")
-    if by_name["is_trimmed"] and (by_name["input"] or by_name["events"]):
-        raise _Bad("is_trimmed: but it has an input or events")
+    if by_name["is_trimmed"] and (by_name["input"] or by_name["events"] or by_name["streams"]):
+        raise _Bad("is_trimmed: but it has an input, events or streams")
+    steps = [stream[0] for stream in by_name["streams"]]
+    if steps != sorted(set(steps), key=str.encode):
+        raise _Bad("streams: expected one a step, in the order of their names")
     return record
 
 
@@ -306,29 +324,34 @@ def check(path: str, file: BinaryIO) -> int:
     return number - 2
 
 
-def _check_header(path: str, line: bytes) -> None:
+def _check_header(path: str, line: bytes) -> int:
     try:
         first = _object(line)
     except _Bad:
         first = {}
     if "stepwell_export" not in first:
         raise _bad(path, 1, "it is not an export of a store", "make one with: stepwell store export STORE FILE")
-    if first["stepwell_export"] != FORMAT:
+    form = first["stepwell_export"]
+    if type(form) is not int or form not in _ADDED:
         raise _bad(
             path,
             1,
-            f"it is of format {first['stepwell_export']!r}, and this version reads format {FORMAT}",
+            f"it is of format {form!r}, and this version reads formats 1 to {FORMAT}",
             f"use stepwell {first.get('stepwell', '')!s:.40} or newer",
         )
+    return form
 
 
 def records(path: str, file: BinaryIO) -> Iterator[tuple[int, Record, int]]:
     """Give line number, record and length of each run of an export that `check` found whole."""
     held: tuple[int, bytes] | None = None  # the trailer is the last line
+    form = FORMAT
     for number, line in _lines(path, file):
+        if number == 1:
+            form = _check_header(path, line)
         if held is not None:
             try:
-                yield held[0], record_of(held[1]), len(held[1])
+                yield held[0], record_of(held[1], form), len(held[1])
             except ValueError as error:
                 raise _bad(path, held[0], str(error)) from None
         held = (number, line) if number > 1 else None

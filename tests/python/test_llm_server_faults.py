@@ -281,8 +281,14 @@ def test_a_stream_is_reset_or_ends_early(server: LlmServer, form: str) -> None:
     assert b"t8 " in data
     assert b"t19 " not in data
     assert not any(mark in data for mark in (b"[DONE]", b"message_stop", b"response.completed", b"finishReason"))
-    entries = server.journal()[-2:]
-    assert [(each["charged"], each["tokens_out"]) for each in entries] == [(True, 20)] * 2
+    spoil(server, "stream_no_end")
+    chunks, end = raw_stream(server, form, "no end", **path_model)
+    data = b"".join(chunks)
+    assert end == "end"
+    assert b"t19 " in data, "all of the text is there"
+    assert not any(mark in data for mark in (b"[DONE]", b"message_stop", b"response.completed", b"finishReason"))
+    entries = server.journal()[-3:]
+    assert [(each["charged"], each["tokens_out"]) for each in entries] == [(True, 20)] * 3
 
 
 @pytest.mark.parametrize("form", FORMS)

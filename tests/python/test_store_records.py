@@ -80,7 +80,8 @@ CUTS = {
     "another program's": lambda raw: b'{"hello": 1}\n' * 5,
     "binary": lambda raw: os.urandom(5_000),
     "a store": lambda raw: b"SQLite format 3\0" + bytes(4096),
-    "a later format": lambda raw: raw.replace(b'"stepwell_export": 1', b'"stepwell_export": 2', 1),
+    "a later format": lambda raw: raw.replace(b'"stepwell_export": 2', b'"stepwell_export": 3', 1),
+    "no format": lambda raw: raw.replace(b'"stepwell_export": 2', b'"stepwell_export": []', 1),
     "an archive with ../": lambda raw: b"../../etc/passwd\n\0\0" * 100,
 }
 
@@ -113,6 +114,10 @@ BAD_LINES: dict[str, dict[str, Any]] = {
     "members": {"extra": 1},
     "is_trimmed": {"is_trimmed": 1},
     "messages": {"messages": [[1, "t", "", 1, "1"]]},
+    "generation": {"streams": [["llm.stream", 0, "text"]]},
+    "step": {"streams": [["", 1, "text"]]},
+    "streams: expected one a step": {"streams": [["b", 1, "text"], ["a", 1, "text"]]},
+    "streams: expected one a step,": {"streams": [["a", 1, "text"], ["a", 2, "text"]]},
 }
 
 
@@ -161,3 +166,38 @@ def test_149_export_onto_the_store_itself_or_to_a_place_that_cannot_be_written(p
     refused("SW-E1108", store.import_runs, path, path)
     refused("SW-E1108", store.import_runs, path, tmp_path / "missing.jsonl")
     assert path.read_bytes() == before
+
+
+def test_an_export_of_format_1_brings_its_runs_without_streams(path: Path, tmp_path: Path) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(path, lines)
+    header, *rest = lines.read_bytes().splitlines(keepends=True)[:-1]
+    header = edited(header, stepwell_export=1)
+    older = [json.loads(line) for line in rest]
+    assert all(each.pop("streams") == [] and each.pop("budgets") == "" for each in older)
+    raw = [json.dumps(each).encode() + b"\n" for each in older]
+    lines.write_bytes(rewritten([header, *raw]))
+    assert store.import_runs(new, lines) == store.Added(len(raw), 0)
+    assert dump(new) == dump(path)
+    lines.write_bytes(rewritten([edited(header, stepwell_export=2), *raw]))
+    assert "budgets, streams" in str(refused("SW-E1108", store.import_runs, tmp_path / "other.db", lines))
+
+
+def test_streams_that_were_under_way_come_back_byte_by_byte(path: Path, tmp_path: Path) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    change(
+        path,
+        "INSERT INTO stream_parts SELECT max(run), 'llm.stream', 3, 0, 'Grüße ' FROM runs;"
+        "INSERT INTO stream_parts SELECT max(run), 'llm.stream', 3, 8, '請求' FROM runs;"
+        "INSERT INTO stream_parts SELECT max(run), 'llm.draft', 1, 0, cast(x'66ff' AS TEXT) FROM runs;"
+        "INSERT INTO stream_parts SELECT min(run), 'llm.stream', 1, 0, 'of one that has ended' FROM runs",
+    )
+    store.export(path, lines)
+    first, *_, last = [json.loads(line) for line in lines.read_bytes().splitlines()[1:-1]]
+    assert first["streams"] == [["llm.stream", 1, "of one that has ended"]]
+    assert last["streams"] == [["llm.draft", 1, {"base64": "Zv8="}], ["llm.stream", 3, "Grüße 請求"]]
+    store.import_runs(new, lines)
+    assert dump(new) == dump(path)
+    assert store.verify(new) == []
+    change(new, "UPDATE stream_parts SET generation = 4 WHERE generation = 3")
+    assert "not the same" in str(refused("SW-E1108", store.import_runs, new, lines))

@@ -148,16 +148,25 @@ bool StreamReader::is_error(std::string_view data) {
     const JsonSpot spot = json_scan(data, error_parts_[i]);
     if (spot.found == JsonFound::kNull) continue;
     if (spot.found == JsonFound::kUnsure && json_check(data, pointer) != JsonCheck::kGood) continue;
-    std::string words = json_string_at(data, pointer + "/message");
-    if (words.empty()) words = json_string_at(data, pointer);
-    if (words.empty()) words = data;
-    fail(code::kStreamError, "the peer reported an error in the stream: " + excerpt(words));
-    for (const char* part : {"/type", "/code", "/status"}) {
-      if (failure_.kind.empty()) failure_.kind = excerpt(json_string_at(data, pointer + part));
-    }
+    fail_as_told(data, pointer, {"/type", "/code", "/status"});
     return true;
   }
-  return false;
+  // OpenAI's responses say it in the event itself: {"type": "error", "code": ..., "message": ...}.
+  static const std::vector<std::string> kType = {"type"};
+  if (json_scan(data, kType).raw != "error") return false;
+  fail_as_told(data, "", {"/code", "/status"});
+  return true;
+}
+
+void StreamReader::fail_as_told(std::string_view data, const std::string& pointer,
+                                std::initializer_list<const char*> kinds) {
+  std::string words = json_string_at(data, pointer + "/message");
+  if (words.empty() && !pointer.empty()) words = json_string_at(data, pointer);
+  if (words.empty()) words = data;
+  fail(code::kStreamError, "the peer reported an error in the stream: " + excerpt(words));
+  for (const char* part : kinds) {
+    if (failure_.kind.empty()) failure_.kind = excerpt(json_string_at(data, pointer + part));
+  }
 }
 
 void StreamReader::keep(std::string_view data) {

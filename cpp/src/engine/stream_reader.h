@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,8 @@ class StreamReader final : private SseListener {
   void add_piece(std::string_view raw, bool has_escapes);
   void take_other(std::string_view data);
   bool is_error(std::string_view data);
+  // With the error's words, and the first of its `kinds` that is there.
+  void fail_as_told(std::string_view data, const std::string& pointer, std::initializer_list<const char*> kinds);
   void keep(std::string_view data);
   void end();
   // Whether the connection's end may be the stream's.

@@ -14,7 +14,6 @@ constexpr int64_t kLeaseMs = 6'000;
 constexpr int64_t kBreakMs = 60'000;
 constexpr int64_t kHealMs = int64_t{2} * 3'600'000;
 constexpr const char* kQueue = "scripts";
-constexpr const char* kTold = "told";  // nobody serves it
 constexpr int64_t kStepSlaMs = 20;
 
 constexpr int64_t kSleepMsMax = 20'000;
@@ -356,30 +355,6 @@ void SimWorld::check_final() {
       return fail("run " + run_name(run) + ": event_count differs from the events kept");
     }
   }
-}
-
-// A breach is recorded once, a run's exactly if it ended too late, and each is told to one run.
-void SimWorld::check_agreed_times(const std::vector<RunHistory>& runs) {
-  int64_t breach_count = 0;
-  int64_t told_count = 0;
-  for (const RunHistory& history : runs) {
-    const RunRow& row = history.row;
-    told_count += row.workflow == kTold ? 1 : 0;
-    std::set<std::string> breached;
-    for (const Event& event : history.events) {
-      if (event.kind != EventKind::kSlaBreached) continue;
-      ++breach_count;
-      if (!breached.insert(event.step).second) return fail("run " + run_name(row.run) + " was breached twice");
-      FindRequest told;
-      told.workflow = kTold;
-      told.key = "breach of " + run_name(row.run) + "/" + event.step;
-      if (table_->find(told).empty()) return fail("nobody was told of a breach of run " + run_name(row.run));
-    }
-    const bool is_late = row.sla_at >= 0 && row.finished_at >= row.sla_at;
-    if (is_final(row.status) && row.status != RunStatus::kCancelled && breached.contains("") != is_late)
-      return fail("run " + run_name(row.run) + (is_late ? " was late unseen" : " was not late and is said to be"));
-  }
-  if (told_count != breach_count) fail("a breach was told twice, or one that was not recorded");
 }
 
 void SimWorld::on_finished(const Item& item) {

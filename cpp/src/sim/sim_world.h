@@ -19,6 +19,8 @@
 
 namespace stepwell::sim {
 
+inline constexpr const char* kTold = "told";  // the workflow that hears of breaches; nobody serves it
+
 struct WorldReport {
   std::string violation;  // empty: all held
   uint64_t digest = 0;    // equal for equal seeds

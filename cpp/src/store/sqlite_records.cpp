@@ -19,6 +19,7 @@ int64_t bytes_of(const RunRecord& record) {
   size_t bytes = history.row.input.size() + history.row.result.size();
   for (const Event& event : history.events) bytes += event.step.size() + event.payload.size();
   for (const Message& message : history.messages) bytes += message.topic.size() + message.payload.size();
+  for (const KeptStream& stream : history.streams) bytes += stream.step.size() + stream.text.size();
   return static_cast<int64_t>(bytes);
 }
 
@@ -30,6 +31,10 @@ bool is_same(const Event& one, const Event& other) {
 bool is_same(const Message& one, const Message& other) {
   return one.id == other.id && one.topic == other.topic && one.key == other.key && one.at == other.at &&
          one.payload == other.payload;
+}
+
+bool is_same(const KeptStream& one, const KeptStream& other) {
+  return one.step == other.step && one.generation == other.generation && one.text == other.text;
 }
 
 template <typename T>
@@ -51,7 +56,8 @@ bool is_same(const RunRow& one, const RunRow& other) {
 
 bool is_same(const RunRecord& one, const RunRecord& other) {
   return is_same(one.history.row, other.history.row) && are_same(one.history.events, other.history.events) &&
-         are_same(one.history.messages, other.history.messages) && one.fingerprint == other.fingerprint &&
+         are_same(one.history.messages, other.history.messages) &&
+         are_same(one.history.streams, other.history.streams) && one.fingerprint == other.fingerprint &&
          one.is_trimmed == other.is_trimmed && one.message_keys == other.message_keys;
 }
 
@@ -87,6 +93,7 @@ Status SqliteRows::read_record(RunId run, bool is_trimmed, RunRecord& record) {
   STEPWELL_TRY(read_row(run, true, true, row, is_there));
   STEPWELL_TRY(read_events(run, history.events));
   STEPWELL_TRY(read_messages(run, history.messages));
+  STEPWELL_TRY(streams_->read(run, history.streams));
   if (row.status == RunStatus::kRunning) row.status = RunStatus::kQueued;
   record.is_trimmed = is_trimmed;
   if (!row.key.empty()) {
@@ -159,6 +166,7 @@ Status SqliteRows::write_record(const RunRecord& record) {
   if (record.is_trimmed) STEPWELL_TRY(finish_upkeep(sql::kInputDrop, row.run));
   STEPWELL_TRY(append_events(row.run, 0, record.history.events, 0));
   STEPWELL_TRY(budgets_->take_in(record.history));
+  STEPWELL_TRY(streams_->take_in(row.run, !is_final(row.status), record.history.streams));
   for (const Message& each : record.history.messages) {
     message_insert_.bind(row.run, each.id, Text{each.topic}, TextOrNull{each.key}, each.at, each.payload);
     STEPWELL_TRY(finish(message_insert_, "import a message into"));

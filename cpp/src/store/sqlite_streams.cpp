@@ -62,6 +62,15 @@ Status SqliteStreams::read(RunId run, std::vector<KeptStream>& streams) {
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read a stream of", outcome);
 }
 
+Status SqliteStreams::take_in(RunId run, bool is_live, const std::vector<KeptStream>& streams) {
+  if (is_live && !streams.empty()) live_.insert(run);
+  for (const KeptStream& each : streams) {
+    insert_.bind(run, Text{each.step}, each.generation, int64_t{0}, Text{each.text});
+    STEPWELL_TRY(finish(insert_, "import a stream into"));
+  }
+  return Status::ok();
+}
+
 Status SqliteStreams::finish(SqliteStatement& statement, const char* doing) {
   const int outcome = statement.step();
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault(doing, outcome);

@@ -19,6 +19,8 @@ class SqliteStreams {
   // ends before its step is recorded stays for readers, until retention drops it.
   Status apply(const Transition& transition);
   Status read(RunId run, std::vector<KeptStream>& streams);
+  // Of a run that is imported.
+  Status take_in(RunId run, bool is_live, const std::vector<KeptStream>& streams);
   // The same for a run that is taken up; nearly always there is nothing, and nobody looks.
   Status read_live(RunId run, std::vector<KeptStream>& streams);
 

@@ -39,6 +39,7 @@ _BOUNDS = (
     ("/responses", "", "max_output_tokens"),
     ("/messages", "", "max_tokens"),
     (":generateContent", "generationConfig", "maxOutputTokens"),
+    (":streamGenerateContent", "generationConfig", "maxOutputTokens"),
 )
 _BOUND_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 

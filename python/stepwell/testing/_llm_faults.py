@@ -23,7 +23,8 @@ PROCESSED = (
 )  # fmt: skip
 #: What may happen to a stream once it has begun. A request that asks for no stream is answered as if they were not.
 STREAM_KINDS = (
-    "split_utf8", "stream_reset", "stream_cut", "stream_error", "stream_endless", "stream_comments", "stream_no_data"
+    "split_utf8", "stream_reset", "stream_cut", "stream_error", "stream_endless", "stream_comments", "stream_no_data",
+    "stream_no_end", "stream_silent",
 )  # fmt: skip
 KINDS = (*USUAL, "hang", "529", "quota", "redirect", *PROCESSED, *STREAM_KINDS)
 #: What GET /v1/models lists.

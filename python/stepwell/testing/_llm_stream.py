@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 from stepwell.testing._serve import Plan
@@ -19,6 +20,7 @@ HEAD = (
 )
 _NOT_JSON = b"data: {'choices': [{'delta': x}]}\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
+_FINISH = re.compile(rb',?"finishReason":"[A-Z_]+"')
 _NO_DATA = b"event: nothing\nid: 7\n\n"
 # So that what is split arrives in two reads.
 _SPLIT_S = 0.002
@@ -37,6 +39,10 @@ def stream_plan(form: Form, events: list[Event], extra: str, rate: float, fault:
     if fault == "trickle":
         data = b"".join(event.data for event in events)
         return Plan(head, "stream", parts=(data[at : at + 1] for at in range(len(data))), pause_s=faults.trickle_s)
+    if fault == "stream_silent":  # half of it, and no more for as long as the client stays
+        middle = _middle(events)
+        parts = [b"".join(event.data for event in events[:middle]), b": silent\n\n"]
+        return Plan(head, "stream", parts=parts, pause_s=faults.trickle_s)
     if fault == "split_utf8":
         return Plan(head, "stream", parts=_split(_by_token(events)), pause_s=pause / 2 or _SPLIT_S)
     return Plan(head, "stream", parts=_spoilt(form, events, fault), pause_s=pause)
@@ -66,9 +72,13 @@ def _split(parts: list[bytes]) -> list[bytes]:
     return halves
 
 
-def _spoilt(form: Form, events: list[Event], fault: str) -> Iterable[bytes | None]:
+def _middle(events: list[Event]) -> int:
     tokens = [at for at, event in enumerate(events) if event.is_token]
-    middle = tokens[len(tokens) // 2] if tokens else 0
+    return tokens[len(tokens) // 2] if tokens else 0
+
+
+def _spoilt(form: Form, events: list[Event], fault: str) -> Iterable[bytes | None]:
+    middle = _middle(events)
     data = [event.data for event in events]
     if fault in ("stream_cut", "truncated"):
         return data[:middle]
@@ -78,6 +88,8 @@ def _spoilt(form: Form, events: list[Event], fault: str) -> Iterable[bytes | Non
         return [*data[:middle], form.error_event("The server had an error while processing your request.")]
     if fault == "stream_endless":
         return itertools.chain(data[: middle + 1], itertools.repeat(data[middle]))
+    if fault == "stream_no_end":  # all of the text; Gemini says its end in the event that has the last of it
+        return [*data[:-1], _FINISH.sub(b"", data[-1])] if events[-1].is_token else data[:-1]
     if fault == "malformed":
         return [*data[:middle], _NOT_JSON, *data[middle:]]
     between = {"stream_comments": _KEEP_ALIVE, "stream_no_data": _NO_DATA}[fault]

@@ -159,6 +159,20 @@ TEST(StreamReader, AnErrorInTheStreamSaysItsKind) {
   EXPECT_EQ("x", reader.take_text());
 }
 
+TEST(StreamReader, AnErrorThatIsTheEventItselfWasTakenForAnEventAndTheStreamForCut) {
+  StreamReader reader(openai());
+  reader.take(piece("x") +
+              "event: error\ndata: {\"type\":\"error\",\"code\":\"invalid_prompt\",\"message\":\"not so\"}\n\n");
+  reader.finish_body();
+  EXPECT_EQ(code::kStreamError, reader.failure().code);
+  EXPECT_EQ("invalid_prompt", reader.failure().kind);
+  EXPECT_NE(std::string::npos, reader.failure().message.find("in the stream: not so"));
+  StreamReader bare(openai());
+  bare.take("data: {\"type\":\"error\"}\n\n");
+  EXPECT_EQ(code::kStreamError, bare.failure().code);
+  EXPECT_EQ("", bare.failure().kind);
+}
+
 TEST(StreamReader, NothingGrowsWithoutEnd) {
   StreamRule rule = openai();
   rule.text_bytes_max = 1'000;
