@@ -6,7 +6,9 @@ Everything here is sent from inside a step, unrecorded; what a step returns of i
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,7 +17,7 @@ from stepwell._workflow import current_step
 from stepwell.llm._adapter import a_dict, a_text, dicts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from stepwell.llm._models import Model
 
@@ -29,6 +31,10 @@ _PAGES_MAX = 50
 # How far the provider's clock may be behind ours.
 _SKEW_S = 600
 _SAID_CHARS_MAX = 200
+
+
+#: Makes the requests of a batch, as `line` gives them: only who sends them needs them.
+Lines = Callable[[], list[bytes]]
 
 
 class RefusedError(LlmError):
@@ -64,10 +70,10 @@ class BatchApi(Protocol):
     async def find(self, key: str, count: int, since: float, known: Sequence[str]) -> str:
         """Return the name of the batch that was made for `key`, "" when there is none."""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:
         """Send what the batch will read; return its name, "" where nothing is sent beforehand."""
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:
+    async def create(self, key: str, lines: Lines, file: str) -> str:
         """Make the batch and return its name."""
 
     async def state(self, batch: str) -> State:
@@ -143,22 +149,22 @@ class OpenAiBatches(_Api):
                 break
         return ""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:
         """Upload the input file, unless one of its name is there."""
-        name = f"stepwell-{key}.jsonl"
+        name, rows = f"stepwell-{key}.jsonl", await asyncio.to_thread(lines)
         if looks_first:
             async for each in self._pages("/files?purpose=batch&limit=1000", "after"):
-                if each.get("filename") == name and each.get("bytes") == sum(len(line) for line in lines):
+                if each.get("filename") == name and each.get("bytes") == sum(map(len, rows)):
                     return a_text(each.get("id"))
         boundary = f"stepwell-{key}"  # no line holds it: a key stands there without this in front
         text = f'--{boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--{boundary}\r\n'
         text += f'content-disposition: form-data; name="file"; filename="{name}"\r\n'
         text += "content-type: application/jsonl\r\n\r\n"
-        body = b"".join([text.encode(), *lines, f"\r\n--{boundary}--\r\n".encode()])
+        body = b"".join([text.encode(), *rows, f"\r\n--{boundary}--\r\n".encode()])
         file = json.loads(await self._ask("POST", "/files", body, f"multipart/form-data; boundary={boundary}"))
         return a_text(a_dict(file).get("id"))
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:  # noqa: ARG002 - the file holds them
+    async def create(self, key: str, lines: Lines, file: str) -> str:  # noqa: ARG002 - the file holds them
         """Make the batch of an uploaded file."""
         wanted = {"input_file_id": file, "endpoint": self._endpoint, "completion_window": "24h"}
         return a_text((await self._json("POST", "/batches", {**wanted, "metadata": {"stepwell": key}})).get("id"))
@@ -213,13 +219,13 @@ class AnthropicBatches(_Api):
                 return name
         return ""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:  # noqa: ARG002
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:  # noqa: ARG002
         """Send nothing: a batch comes with its requests."""
         return ""
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:  # noqa: ARG002 - there is none
+    async def create(self, key: str, lines: Lines, file: str) -> str:  # noqa: ARG002 - there is none
         """Make the batch."""
-        body = b'{"requests": [' + b",".join(lines) + b"]}"
+        body = b'{"requests": [' + b",".join(await asyncio.to_thread(lines)) + b"]}"
         return a_text(a_dict(json.loads(await self._ask("POST", "/messages/batches", body))).get("id"))
 
     async def state(self, batch: str) -> State:
@@ -272,9 +278,9 @@ def _call_soon(loop: asyncio.AbstractEventLoop, settle: Callable[[Any], None], i
 def _rows(content: bytes, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield our rows of a file of outcomes; lines that are none, and those of others, are passed over."""
     begin = f"{key}-"
-    for text in content.split(b"\n"):
+    for text in io.BytesIO(content):
         try:
-            line = a_dict(json.loads(text)) if text else {}
+            line = a_dict(json.loads(text)) if text.strip() else {}
         except (ValueError, RecursionError):
             continue
         name = a_text(line.get("custom_id"))
