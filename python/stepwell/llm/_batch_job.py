@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepwell._errors import InputError, LlmError
 from stepwell._workflow import current_step
 from stepwell.llm._batch_api import AnthropicBatches, BatchApi, OpenAiBatches
+from stepwell.llm._models import provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -50,6 +51,12 @@ def batch_api(classifier: Classifier, model: object) -> BatchApi:
     if api is None:
         raise no_batches(model)
     return api(classifier.model)
+
+
+def check_has_batches(model: object, base_url: str | None = None) -> None:
+    """Refuse a model that has no batches, by its name alone: before keys are looked for and anything is read."""
+    if not isinstance(model, str) or model == "local" or provider_of(model, base_url) not in _SPOKEN:
+        raise no_batches(model)
 
 
 def no_batches(model: object) -> InputError:

@@ -26,8 +26,9 @@ STREAM_KINDS = (
     "split_utf8", "stream_reset", "stream_cut", "stream_error", "stream_endless", "stream_comments", "stream_no_data"
 )  # fmt: skip
 KINDS = (*USUAL, "hang", "529", "quota", "redirect", *PROCESSED, *STREAM_KINDS)
-#: What GET /v1/models lists.
-MODELS = ("test", "test-model", "m", "t")
+#: What GET /v1/models lists: names that say nothing, two that have a price, and those that have batches behave in a way.
+_BATCHES = ("expiring", "doubtful", "unbatchable")
+MODELS = ("test", "test-model", "m", "t", "gpt-4o-mini", "claude-3-5-haiku-latest", *_BATCHES)
 _WORD = re.compile(r"\w+")
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:ms)?(?:-(\d+(?:\.\d+)?)(?:ms)?)?")
 
