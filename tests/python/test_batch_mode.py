@@ -30,11 +30,19 @@ async def label_all(job: dict[str, Any]) -> list[sw.llm.Classification]:
     return await sw.llm.classify_batch(job["texts"], labels=LABELS, api_key=KEY, pause="20ms", **job["more"])
 
 
-def labelled(server: LlmServer, model: str, texts: list[str] = TEXTS, **more: Any) -> list[sw.llm.Classification]:
+@sw.workflow
+def label_all_plain(job: dict[str, Any]) -> list[sw.llm.Classification]:
+    return sw.llm.classify_batch_blocking(job["texts"], labels=LABELS, api_key=KEY, pause="20ms", **job["more"])
+
+
+def labelled(
+    server: LlmServer, model: str, texts: list[str] = TEXTS, flow: Any = label_all, **more: Any
+) -> list[sw.llm.Classification]:
     """Run `label_all` in an engine of its own."""
     with sw.Engine() as engine:
         job = {"texts": texts, "more": {"model": model, "base_url": server.url, **more}}
-        return engine.start(label_all, job).result(timeout=60)
+        found: list[sw.llm.Classification] = engine.start(flow, job).result(timeout=60)
+        return found
 
 
 def listed(server: LlmServer, path: str) -> list[dict[str, Any]]:
@@ -158,6 +166,40 @@ def test_outside_of_a_run_nothing_is_sent() -> None:
         asyncio.run(sw.llm.classify_batch(TEXTS, labels=LABELS, model=MODELS[0], api_key="k"))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_plain_workflow_has_a_twin(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six batches, four of them under way at once, by one thread: the same answers as from the async one."""
+    for api in (OpenAiBatches, AnthropicBatches):
+        monkeypatch.setattr(api, "requests_max", 5)
+    texts = TEXTS * 4
+    with LlmServer() as server:
+        plain = labelled(server, model, texts, label_all_plain)
+        assert len(batches(server, model)) == 7
+        assert plain == labelled(server, model, texts)
+    assert [each.label for each in plain] == [predict(text, LABELS)[0] for text in texts]
+
+
+def test_a_plain_workflow_asks_again_what_had_no_answer() -> None:
+    with LlmServer() as server:
+        found = labelled(server, "openai:expiring", TEXTS, label_all_plain, unanswered="live")
+        assert [each.label for each in found] == [predict(text, LABELS)[0] for text in TEXTS]
+        assert server.counts()["charged"] == len(TEXTS)
+    with pytest.raises(sw.InputError, match="SW-E2009"):
+        sw.llm.classify_batch_blocking(TEXTS, labels=LABELS, model=MODELS[0], api_key="k")
+
+
+def test_a_replay_finds_the_rows_of_the_batch_that_the_first_run_made() -> None:
+    """The key by which rows are told is recorded: the replay has another number than the run."""
+    with LlmServer() as server, sw.Engine() as engine:
+        job = {"texts": TEXTS, "more": {"model": MODELS[0], "base_url": server.url}}
+        first = engine.start(label_all, job)
+        answers = first.result(timeout=60)
+        again = engine.replay(first, from_step="map/0/llm.batch.look#2").result(timeout=60)
+        assert len(batches(server, MODELS[0])) == 1
+    assert again == answers
+    assert {each.status for each in again} == {"ok"}
+
+
 def test_no_rows_make_no_batch() -> None:
     with LlmServer() as server:
         assert labelled(server, MODELS[0], []) == []
@@ -175,11 +217,12 @@ def test_no_results_are_larger_than_an_answer_may_be() -> None:
     assert {each.status for each in found} == {"ok"}
 
 
+@pytest.mark.parametrize("flow", [label_all, label_all_plain])
 @pytest.mark.parametrize("model", [MODELS[0], MODELS[2]])
-def test_a_crash_at_any_commit_makes_no_second_batch(model: str) -> None:
+def test_a_crash_at_any_commit_makes_no_second_batch(model: str, flow: Any) -> None:
     with LlmServer() as server:
         more = {"model": model, "base_url": server.url, "unanswered": "live"}
-        report = crash_everywhere(label_all, {"texts": TEXTS[:3], "more": more})
+        report = crash_everywhere(flow, {"texts": TEXTS[:3], "more": more})
         assert report.ok
         assert report.commits >= 8
         made = batches(server, model)
