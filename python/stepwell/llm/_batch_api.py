@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from stepwell.llm._models import Model
 
 _CONNECT_MS, _TIMEOUT_MS = 10_000, 600_000
-# Of an answer, if the egress policy allows as much: that is 16 MiB unless told otherwise, hence the rows of a batch. A
-# provider would take 50,000 (OpenAI) or 100,000 (Anthropic), whose results may be larger.
-_ANSWER_BYTES_MAX = 512 << 20
-_ROWS_MAX = 10_000
+_ANSWER_BYTES_MAX = 16 << 20
+# The results of a batch: Egress.bulk_bytes_max says how large they may be. Neither provider documents ranges of them.
+_RESULTS_BYTES_MAX = 1 << 30
+_TOO_LARGE = "SW-E1304"
 # Lists are read from their newest entry on, this many pages at most.
 _PAGES_MAX = 50
 # How far the provider's clock may be behind ours.
@@ -91,11 +91,18 @@ class _Api:
 
     async def _ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
         """Send one request. Raises RefusedError for a refusal, LlmError for what may go better later."""
+        return await self._answered(method, path, body, kind, (_ANSWER_BYTES_MAX, False))
+
+    async def _results(self, path: str) -> bytes:
+        """Get the results of a batch, which may be larger than any other answer."""
+        return await self._answered("GET", path, b"", "", (_RESULTS_BYTES_MAX, True))
+
+    async def _answered(self, method: str, path: str, body: bytes, kind: str, bounds: tuple[int, bool]) -> bytes:
         headers = tuple(pair for pair in self.model.headers if pair[0] != "content-type")
         if body:
             headers += (("content-type", kind),)
         url = self.model.url_of(path)
-        status, content = await _send((method, url, headers, body, _CONNECT_MS, _TIMEOUT_MS, _ANSWER_BYTES_MAX))
+        status, content = await _send((method, url, headers, body, _CONNECT_MS, _TIMEOUT_MS, *bounds))
         if 200 <= status < 300:
             return content
         said = _said(content)
@@ -127,7 +134,7 @@ class _Api:
 class OpenAiBatches(_Api):
     """POST /files, /batches; GET /batches/ID, /files/ID/content."""
 
-    requests_max = _ROWS_MAX
+    requests_max = 50_000
     bytes_max = 200_000_000
 
     @property
@@ -181,7 +188,7 @@ class OpenAiBatches(_Api):
     async def outcomes(self, key: str, batch: str, files: Sequence[str]) -> AsyncIterator[Outcome]:  # noqa: ARG002
         """Read the output file and the error file."""
         for file in files:
-            for row, line in _rows(await self._ask("GET", f"/files/{file}/content"), key):
+            for row, line in _rows(await self._results(f"/files/{file}/content"), key):
                 response, error = a_dict(line.get("response")), a_dict(line.get("error"))
                 if response.get("status_code") == 200:
                     yield Outcome(row, a_dict(response.get("body")), "")
@@ -193,7 +200,7 @@ class OpenAiBatches(_Api):
 class AnthropicBatches(_Api):
     """POST /messages/batches; GET /messages/batches/ID, /messages/batches/ID/results."""
 
-    requests_max = _ROWS_MAX
+    requests_max = 100_000
     bytes_max = 256_000_000
 
     def line(self, key: str, row: int, body: bytes) -> bytes:
@@ -214,7 +221,7 @@ class AnthropicBatches(_Api):
                 continue
             if not (await self.state(name)).is_over:
                 raise LlmError("SW-E2191", f"batch {name} may be ours, and tells only when it has ended")
-            content = await self._ask("GET", f"/messages/batches/{name}/results")
+            content = await self._results(f"/messages/batches/{name}/results")
             if next(_rows(content, key), None) is not None:
                 return name
         return ""
@@ -235,7 +242,7 @@ class AnthropicBatches(_Api):
 
     async def outcomes(self, key: str, batch: str, files: Sequence[str]) -> AsyncIterator[Outcome]:  # noqa: ARG002
         """Read the results, from where the batch is, not from where its `results_url` says: the key goes along."""
-        for row, line in _rows(await self._ask("GET", f"/messages/batches/{batch}/results"), key):
+        for row, line in _rows(await self._results(f"/messages/batches/{batch}/results"), key):
             result = a_dict(line.get("result"))
             if result.get("type") == "succeeded":
                 yield Outcome(row, a_dict(result.get("message")), "")
@@ -265,9 +272,13 @@ async def _send(request: tuple[Any, ...]) -> tuple[int, bytes]:
     if not items:
         raise closed_error()
     _, _, failure, status, _, content, _ = items[0]
-    if failure is not None:
-        raise failure_of(failure)
-    return status, content
+    if failure is None:
+        return status, content
+    error = failure_of(failure)
+    if error.code == _TOO_LARGE:  # as large the next time
+        hint = "raise bulk_bytes_max of sw.Egress, and replay the run from this step: the batch is there"
+        raise RefusedError(_TOO_LARGE, error.message, hint=hint)
+    raise error
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, settle: Callable[[Any], None], items: Any) -> None:

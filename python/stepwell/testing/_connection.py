@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SLOW_S = 0.02
 _PARTS_AT_ONCE = 64
 _HEADERS_MAX = 64 << 10
-_BODY_MAX = 32 << 20
+_BODY_MAX = 257 << 20  # a provider's batch may have 256 MB
 _TICKS_PER_S = 1000
 
 
