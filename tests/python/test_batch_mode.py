@@ -14,6 +14,7 @@ import pytest
 from kills import run_and_kill
 
 import stepwell as sw
+from stepwell.llm import _batch_mode
 from stepwell.llm._batch_api import AnthropicBatches, OpenAiBatches
 from stepwell.testing import crash_everywhere
 from stepwell.testing.llm_server import Faults, LlmServer, predict
@@ -198,6 +199,27 @@ def test_a_replay_finds_the_rows_of_the_batch_that_the_first_run_made() -> None:
         assert len(batches(server, MODELS[0])) == 1
     assert again == answers
     assert {each.status for each in again} == {"ok"}
+
+
+def test_a_run_goes_on_with_the_cuts_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that began before cuts were recorded had smaller batches; later versions may have larger ones."""
+    monkeypatch.setattr(_batch_mode, "_ROWS_BEFORE", 3)
+    for name, count, is_recorded in (("before", 3, False), ("recorded", 4, True)):
+        with LlmServer() as server:
+            job = {"texts": TEXTS, "more": {"model": MODELS[0], "base_url": server.url}}
+            with monkeypatch.context() as then:
+                then.setattr(OpenAiBatches, "requests_max", 2)
+                if not is_recorded:
+                    then.setattr(_batch_mode._waits, "patched", lambda _: False)
+                with sw.Engine(tmp_path / f"{name}.db") as engine:
+                    run = engine.start(label_all, job, key="one")
+                    while len(batches(server, MODELS[0])) < count:
+                        assert not run.status().is_final
+            with sw.Engine(tmp_path / f"{name}.db") as engine:
+                found = engine.start(label_all, job, key="one").result(timeout=60)
+            assert [each.label for each in found] == [predict(text, LABELS)[0] for text in TEXTS]
+            assert len(batches(server, MODELS[0])) == count
+            assert server.counts()["charged"] == len(TEXTS)
 
 
 def test_no_rows_make_no_batch() -> None:
