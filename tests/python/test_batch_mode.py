@@ -130,6 +130,16 @@ def test_rows_that_fail_are_told_one_by_one(model: str) -> None:
         assert bool(each.reason) == (answer != "ok")
 
 
+def test_the_reasons_of_very_many_rows_fit_into_one_record() -> None:
+    texts = [f"{number} billing" for number in range(10_100)]
+    with LlmServer(faults=Faults(share=1.0, kinds={"500": 1.0})) as server:
+        reasons = [each.reason for each in labelled(server, MODELS[0], texts)]
+    assert all(reason.startswith("the provider's batch: ") for reason in reasons)
+    whole = [reason for reason in reasons if len(reason) > 40]
+    assert len(whole) == 10_000
+    assert len(set(whole)) == 1
+
+
 @pytest.mark.parametrize("model", ["openai:doubtful", "anthropic:doubtful"])
 def test_a_batch_whose_making_was_in_doubt_is_made_once(model: str) -> None:
     with LlmServer() as server:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PRICE_SHARE = 0.5
 # Pauses between two looks at a batch. With the last one, so many looks are more than two days.
 _PAUSE_MAX_MS, _PAUSE_GROWTH, _LOOKS_MAX = 600_000, 1.5, 320
+# So many reasons are kept whole, later ones are cut: what is recorded of 100,000 rows stays below the 32 MiB that
+# one record may have, whatever the provider says of each of them.
+_REASONS_WHOLE_MAX, _REASON_CHARS = 10_000, 40
 # Rows of results that are read without letting others have the event loop.
 _ROWS_AT_ONCE = 200
 _SPOKEN: dict[str, type[OpenAiBatches | AnthropicBatches]] = {
@@ -176,12 +179,16 @@ class BatchJob:
     async def _fetch(self, part: Part, key: str, batch: str, files: Sequence[str]) -> list[Row]:
         """Read what became of the rows; of two outcomes of a row the first one counts."""
         rows: dict[int, Row] = {}
+        reasons = 0
         async for row, answer, reason in self.api.outcomes(key, batch, files):
             if row in rows or not part.begin <= row < part.end:
                 continue
             rows[row] = [*_MISSING[:3], f"the provider's batch: {reason}", 0, 0, 0.0]
             if answer is not None:
                 rows[row] = self._judged(answer)
+            reasons += bool(rows[row][3])
+            if reasons > _REASONS_WHOLE_MAX:
+                rows[row][3] = rows[row][3][:_REASON_CHARS]
             if len(rows) % _ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # the loop is everybody's
         return [rows.get(row, _MISSING) for row in range(part.begin, part.end)]
