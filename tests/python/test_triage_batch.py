@@ -21,6 +21,7 @@ from stepwell.__main__ import main
 from stepwell.llm._batch_api import OpenAiBatches
 from stepwell.testing.llm_server import Faults, LlmServer, predict
 from stepwell.triage import triage_table
+from stepwell.triage._by_batch import ByBatch
 from stepwell.triage._job import prepare, run
 from stepwell.triage._progress import Progress, live_line
 
@@ -199,12 +200,13 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
     with LlmServer() as server:
         command = program(server, tmp_path, MODELS[0])
         command[command.index("20ms")] = "30s"
-        for length in (60, 60):
+        for _ in range(2):
             with subprocess.Popen(command[:-1], stderr=subprocess.PIPE, text=True) as child:
                 assert child.stderr is not None
                 lines = [child.stderr.readline()]
-                for _ in range(3_000):  # until the batch is there
-                    if batches(server, "openai") or child.poll() is not None:
+                for _ in range(3_000):  # until the batch is there and was looked at
+                    made = batches(server, "openai")
+                    if (made and made[0]["status"] == "in_progress") or child.poll() is not None:
                         break
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         child.wait(0.02)
@@ -212,8 +214,18 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
                 said = "".join([*lines, child.stderr.read()])
                 assert child.wait(60) != 0
             assert "Traceback" not in said
-            assert f"{length} left, the same command continues" in said
+            assert "60 left, the same command continues" in said
         assert len(batches(server, "openai")) == 1
+        about = {"base_url": server.url, "gold": "queue", "store": tmp_path / "s.db"}
+        job = prepare(tmp_path / "in.csv", labels=LABELS, model=MODELS[0], mode="batch", **about)
+        with sw.Engine(tmp_path / "s.db") as engine:  # what is waited for is known before the run wakes
+            by_batch = ByBatch(job, engine)
+            assert by_batch.recorded() == {}
+            for ended, _ in zip(by_batch.drain(list(range(len(TEXTS)))), range(100), strict=False):
+                assert ended == {}
+                if by_batch.waiting.looked_at is not None:
+                    break
+            assert by_batch.waiting.batches == {batches(server, "openai")[0]["id"]}
 
 
 @pytest.mark.kill
