@@ -173,7 +173,7 @@ class Reader {
     }
     return headers;
   }
-  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms), and if it has it (body_bytes_max)
+  // (method, url, headers, body, connect_timeout_ms, total_timeout_ms), and if it has them (body_bytes_max, is_bulk)
   HttpRequest request() {
     Reader fields(next());
     HttpRequest request;
@@ -184,6 +184,7 @@ class Reader {
     request.connect_timeout_ms = fields.integer();
     request.total_timeout_ms = fields.integer();
     if (fields.has_more()) request.body_bytes_max = fields.integer();
+    if (fields.has_more()) request.is_bulk = fields.boolean();
     return request;
   }
 

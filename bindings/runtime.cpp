@@ -24,7 +24,8 @@ std::shared_ptr<const RetentionPolicy> retention_of(const py::object& policy) {
   return made;
 }
 
-// (allow, deny, hosts or None, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max)
+// (allow, deny, hosts or None, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max,
+//  bulk_bytes_max)
 EgressPolicy egress_of(const py::tuple& members) {
   using Entries = std::vector<std::string>;
   EgressPolicy policy;
@@ -36,6 +37,7 @@ EgressPolicy egress_of(const py::tuple& members) {
   policy.header_bytes_max = members[5].cast<int64_t>();
   policy.unpack_ratio_max = members[6].cast<int32_t>();
   policy.stall_ms_max = members[7].cast<int64_t>();
+  policy.bulk_bytes_max = members[8].cast<int64_t>();
   return policy;
 }
 

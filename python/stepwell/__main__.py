@@ -41,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     triage.add_argument("--store", default=str(Path(".stepwell") / "triage.db"), help="the store's file")
     triage.add_argument("--concurrency", type=int, default=200, help="calls in flight at most (default: 200)")
     triage.add_argument(
+        "--mode", default="live", help="live, or batch: the provider's batch API, half the price within a day"
+    )
+    triage.add_argument("--pause", default="15s", help="until the second look at a batch (default: 15s)")
+    triage.add_argument(
         "--durability", choices=("full", "relaxed"), default="full", help="full also survives power cuts"
     )
     triage.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
@@ -84,6 +88,8 @@ def _triage(args: argparse.Namespace) -> int:
         store=args.store,
         concurrency=args.concurrency,
         durability=args.durability,
+        mode=args.mode,
+        pause=args.pause,
     )
     gc.freeze()  # the rows live until the end: the garbage collector need not look through them again and again
     result = _job.run(job, quiet=args.quiet, out=args.out, page=report)

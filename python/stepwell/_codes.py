@@ -222,7 +222,7 @@ _CORE: dict[str, tuple[str, str, str]] = {
     "SW-E1304": (
         "answer too large",
         "Headers or body are larger than allowed, or the body unpacks to far more than was sent.",
-        "Ask for less, or raise body_bytes_max, header_bytes_max or unpack_ratio_max of sw.Egress.",
+        "Ask for less, or raise body_bytes_max, bulk_bytes_max, header_bytes_max or unpack_ratio_max of sw.Egress.",
     ),
     "SW-E1305": (
         "TLS failed",

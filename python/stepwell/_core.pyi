@@ -44,8 +44,9 @@ _Bucket: TypeAlias = tuple[str, _Rates, _Rates, _Rates, int, int, int, int, int,
 _Circuit: TypeAlias = tuple[str, int, int, int, int, int, int, int]
 # Retention: milliseconds after the end for finished, failed and dead runs; -1: for ever
 _Times: TypeAlias = tuple[int, int, int]
-# Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max
-_Egress: TypeAlias = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int]
+# Egress: allow, deny, hosts, plain_http, body_bytes_max, header_bytes_max, unpack_ratio_max, stall_ms_max,
+# bulk_bytes_max
+_Egress: TypeAlias = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int, int]
 # Tally: workflow, status, runs, events, payload_bytes, history_bytes, oldest_at, newest_at, largest, largest_bytes
 _Tally: TypeAlias = tuple[str, int, int, int, int, int, int, int, int, int]
 _Findings: TypeAlias = tuple[list[tuple[int, str]], int, int]

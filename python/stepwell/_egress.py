@@ -19,7 +19,7 @@ _log = logging.getLogger("stepwell")
 _BYTES_MAX = 1 << 30
 #: What Egress.proxy says when HTTPS_PROXY and its like are to be asked.
 ENVIRONMENT = "environment"
-_Core = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int]
+_Core = tuple[list[str], list[str], list[str] | None, bool, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,9 @@ class Egress:
     "http://proxy.corp:3128" (https:// and socks5h:// too), or "environment" to take HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
     NO_PROXY; None uses none, whatever the environment says.
 
-    An answer's body may have `body_bytes_max` bytes and be `unpack_ratio_max` times as large as its transfer, its headers
-    `header_bytes_max`. An answer that has begun and then brings less than a byte a second for `stall` is given up.
+    An answer's body may have `body_bytes_max` bytes (the results of a provider's batch: `bulk_bytes_max`) and be
+    `unpack_ratio_max` times as large as its transfer, its headers `header_bytes_max`. An answer that has begun and then
+    brings less than a byte a second for `stall` is given up.
 
     Raises InputError SW-E1322 for an entry or number that makes no sense.
     """
@@ -50,6 +51,7 @@ class Egress:
     header_bytes_max: int = 64 << 10
     unpack_ratio_max: int = 100
     stall: Duration = "60s"
+    bulk_bytes_max: int = 512 << 20
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, and keep the lists from being changed later."""
@@ -69,7 +71,7 @@ class Egress:
             raise _unusable("http", self.http, "True or False")
         if not (self.proxy is None or (isinstance(self.proxy, str) and self.proxy)):
             raise _unusable("proxy", self.proxy, 'a URL, "environment", or None')
-        for name in ("body_bytes_max", "header_bytes_max", "unpack_ratio_max"):
+        for name in ("body_bytes_max", "bulk_bytes_max", "header_bytes_max", "unpack_ratio_max"):
             if not is_count(getattr(self, name), _BYTES_MAX):
                 raise _unusable(name, getattr(self, name), f"a number from 1 to {_BYTES_MAX:,}")
         _core.check_egress(self.to_core())
@@ -85,6 +87,7 @@ class Egress:
             self.header_bytes_max,
             self.unpack_ratio_max,
             duration_ms(self.stall, "Egress.stall"),
+            self.bulk_bytes_max,
         )
 
     def proxies(self) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import pytest
 from kills import run_and_kill
 
 import stepwell as sw
+from stepwell.llm import _batch_mode
 from stepwell.llm._batch_api import AnthropicBatches, OpenAiBatches
 from stepwell.testing import crash_everywhere
 from stepwell.testing.llm_server import Faults, LlmServer, predict
@@ -30,11 +31,19 @@ async def label_all(job: dict[str, Any]) -> list[sw.llm.Classification]:
     return await sw.llm.classify_batch(job["texts"], labels=LABELS, api_key=KEY, pause="20ms", **job["more"])
 
 
-def labelled(server: LlmServer, model: str, texts: list[str] = TEXTS, **more: Any) -> list[sw.llm.Classification]:
+@sw.workflow
+def label_all_plain(job: dict[str, Any]) -> list[sw.llm.Classification]:
+    return sw.llm.classify_batch_blocking(job["texts"], labels=LABELS, api_key=KEY, pause="20ms", **job["more"])
+
+
+def labelled(
+    server: LlmServer, model: str, texts: list[str] = TEXTS, flow: Any = label_all, **more: Any
+) -> list[sw.llm.Classification]:
     """Run `label_all` in an engine of its own."""
     with sw.Engine() as engine:
         job = {"texts": texts, "more": {"model": model, "base_url": server.url, **more}}
-        return engine.start(label_all, job).result(timeout=60)
+        found: list[sw.llm.Classification] = engine.start(flow, job).result(timeout=60)
+        return found
 
 
 def listed(server: LlmServer, path: str) -> list[dict[str, Any]]:
@@ -121,6 +130,16 @@ def test_rows_that_fail_are_told_one_by_one(model: str) -> None:
         assert bool(each.reason) == (answer != "ok")
 
 
+def test_the_reasons_of_very_many_rows_fit_into_one_record() -> None:
+    texts = [f"{number} billing" for number in range(10_100)]
+    with LlmServer(faults=Faults(share=1.0, kinds={"500": 1.0})) as server:
+        reasons = [each.reason for each in labelled(server, MODELS[0], texts)]
+    assert all(reason.startswith("the provider's batch: ") for reason in reasons)
+    whole = [reason for reason in reasons if len(reason) > 40]
+    assert len(whole) == 10_000
+    assert len(set(whole)) == 1
+
+
 @pytest.mark.parametrize("model", ["openai:doubtful", "anthropic:doubtful"])
 def test_a_batch_whose_making_was_in_doubt_is_made_once(model: str) -> None:
     with LlmServer() as server:
@@ -158,28 +177,90 @@ def test_outside_of_a_run_nothing_is_sent() -> None:
         asyncio.run(sw.llm.classify_batch(TEXTS, labels=LABELS, model=MODELS[0], api_key="k"))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_plain_workflow_has_a_twin(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six batches, four of them under way at once, by one thread: the same answers as from the async one."""
+    for api in (OpenAiBatches, AnthropicBatches):
+        monkeypatch.setattr(api, "requests_max", 5)
+    texts = TEXTS * 4
+    with LlmServer() as server:
+        plain = labelled(server, model, texts, label_all_plain)
+        assert len(batches(server, model)) == 7
+        assert plain == labelled(server, model, texts)
+    assert [each.label for each in plain] == [predict(text, LABELS)[0] for text in texts]
+
+
+def test_a_plain_workflow_asks_again_what_had_no_answer() -> None:
+    with LlmServer() as server:
+        found = labelled(server, "openai:expiring", TEXTS, label_all_plain, unanswered="live")
+        assert [each.label for each in found] == [predict(text, LABELS)[0] for text in TEXTS]
+        assert server.counts()["charged"] == len(TEXTS)
+    with pytest.raises(sw.InputError, match="SW-E2009"):
+        sw.llm.classify_batch_blocking(TEXTS, labels=LABELS, model=MODELS[0], api_key="k")
+
+
+def test_a_replay_finds_the_rows_of_the_batch_that_the_first_run_made() -> None:
+    """The key by which rows are told is recorded: the replay has another number than the run."""
+    with LlmServer() as server, sw.Engine() as engine:
+        job = {"texts": TEXTS, "more": {"model": MODELS[0], "base_url": server.url}}
+        first = engine.start(label_all, job)
+        answers = first.result(timeout=60)
+        again = engine.replay(first, from_step="map/0/llm.batch.look#2").result(timeout=60)
+        assert len(batches(server, MODELS[0])) == 1
+    assert again == answers
+    assert {each.status for each in again} == {"ok"}
+
+
+def test_a_run_goes_on_with_the_cuts_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that began before cuts were recorded had smaller batches; later versions may have larger ones."""
+    monkeypatch.setattr(_batch_mode, "_ROWS_BEFORE", 3)
+    for name, count, is_recorded in (("before", 3, False), ("recorded", 4, True)):
+        with LlmServer() as server:
+            job = {"texts": TEXTS, "more": {"model": MODELS[0], "base_url": server.url}}
+            with monkeypatch.context() as then:
+                then.setattr(OpenAiBatches, "requests_max", 2)
+                if not is_recorded:
+                    then.setattr(_batch_mode._waits, "patched", lambda _: False)
+                with sw.Engine(tmp_path / f"{name}.db") as engine:
+                    run = engine.start(label_all, job, key="one")
+                    while len(batches(server, MODELS[0])) < count:
+                        assert not run.status().is_final
+            with sw.Engine(tmp_path / f"{name}.db") as engine:
+                found = engine.start(label_all, job, key="one").result(timeout=60)
+            assert [each.label for each in found] == [predict(text, LABELS)[0] for text in TEXTS]
+            assert len(batches(server, MODELS[0])) == count
+            assert server.counts()["charged"] == len(TEXTS)
+
+
 def test_no_rows_make_no_batch() -> None:
     with LlmServer() as server:
         assert labelled(server, MODELS[0], []) == []
         assert batches(server, MODELS[0]) == []
 
 
-def test_no_results_are_larger_than_an_answer_may_be() -> None:
+def test_results_may_be_larger_than_any_other_answer() -> None:
+    """One batch, whose results are larger than an answer may be; where they may not be, the run says so and goes on later."""
     texts = [f"{number} billing" for number in range(22_000)]
     with LlmServer() as server:
+        job = {"texts": texts, "more": {"model": "openai:" + "m" * 190, "base_url": server.url}}
+        with sw.Engine(egress=sw.Egress(bulk_bytes_max=4 << 20)) as engine:
+            run = engine.start(label_all, job)
+            with pytest.raises(sw.RunFailed, match="larger than 4194304 bytes") as caught:
+                run.result(timeout=60)
+            assert caught.value.code == "SW-E1304"
         found = labelled(server, "openai:" + "m" * 190, texts)
-        files = listed(server, "files")
-        assert len(batches(server, MODELS[0])) == 3
-    assert max(each["bytes"] for each in files) < 16 << 20
-    assert sum(each["bytes"] for each in files if "output" in each["filename"]) > 16 << 20
+        sizes = [each["bytes"] for each in listed(server, "files") if "output" in each["filename"]]
+        assert len(sizes) == len(batches(server, MODELS[0])) == 2
+    assert min(sizes) > 16 << 20
     assert {each.status for each in found} == {"ok"}
 
 
+@pytest.mark.parametrize("flow", [label_all, label_all_plain])
 @pytest.mark.parametrize("model", [MODELS[0], MODELS[2]])
-def test_a_crash_at_any_commit_makes_no_second_batch(model: str) -> None:
+def test_a_crash_at_any_commit_makes_no_second_batch(model: str, flow: Any) -> None:
     with LlmServer() as server:
         more = {"model": model, "base_url": server.url, "unanswered": "live"}
-        report = crash_everywhere(label_all, {"texts": TEXTS[:3], "more": more})
+        report = crash_everywhere(flow, {"texts": TEXTS[:3], "more": more})
         assert report.ok
         assert report.commits >= 8
         made = batches(server, model)

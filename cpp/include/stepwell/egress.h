@@ -23,6 +23,7 @@ struct EgressPolicy {
   bool plain_http = false;                        // http:// also to other machines
 
   int64_t body_bytes_max = 16 << 20;    // unpacked; a request may ask for less
+  int64_t bulk_bytes_max = 512 << 20;   // the same for requests that say they fetch in bulk
   int64_t header_bytes_max = 64 << 10;  // of all header lines of an answer, interim answers included
   int32_t unpack_ratio_max = 100;       // how much larger than its transfer an unpacked body may be
   // An answer that has begun and brings less than a byte a second for so long is given up; 0: never.

@@ -26,6 +26,7 @@ struct HttpRequest {
   int64_t connect_timeout_ms = 10'000;
   int64_t total_timeout_ms = 60'000;  // counted from send, waiting for a connection included
   int64_t body_bytes_max = 16 << 20;
+  bool is_bulk = false;  // EgressPolicy::bulk_bytes_max holds: the results of a provider's batch, say
   int64_t header_bytes_max = 64 << 10;
   int64_t stall_ms_max = -1;  // as EgressPolicy's, for this request; -1: the policy's
 };

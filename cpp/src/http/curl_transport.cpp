@@ -112,9 +112,11 @@ CallId CurlTransport::stream(HttpRequest request, HttpBody body, HttpDone done) 
   call.done = std::move(done);
   call.body = std::move(body);
   call.sent_at_ns = steady_ns();
-  call.request.body_bytes_max = std::min(call.request.body_bytes_max, guard_.policy().body_bytes_max);
-  call.request.header_bytes_max = std::min(call.request.header_bytes_max, guard_.policy().header_bytes_max);
-  call.unpack_ratio_max = guard_.policy().unpack_ratio_max;
+  const EgressPolicy& policy = guard_.policy();
+  call.request.body_bytes_max =
+      std::min(call.request.body_bytes_max, call.request.is_bulk ? policy.bulk_bytes_max : policy.body_bytes_max);
+  call.request.header_bytes_max = std::min(call.request.header_bytes_max, policy.header_bytes_max);
+  call.unpack_ratio_max = policy.unpack_ratio_max;
   if (Status status = check_request(call.request); !status.is_ok()) {
     finish(call, std::move(status));
     return id;

@@ -161,8 +161,8 @@ Status check_policy(const EgressPolicy& policy) {
   STEPWELL_TRY(detail::check_entries("allow", policy.allow));
   STEPWELL_TRY(detail::check_entries("deny", policy.deny));
   if (policy.hosts) STEPWELL_TRY(detail::check_entries("hosts", *policy.hosts));
-  if (policy.body_bytes_max < 1 || policy.header_bytes_max < 1 || policy.unpack_ratio_max < 1 ||
-      policy.stall_ms_max < 0) {
+  if (policy.body_bytes_max < 1 || policy.bulk_bytes_max < 1 || policy.header_bytes_max < 1 ||
+      policy.unpack_ratio_max < 1 || policy.stall_ms_max < 0) {
     return {StatusKind::kInvalid, code::kEgressPolicy, "egress limits must be 1 or more, the stall time 0 or more"};
   }
   return Status::ok();

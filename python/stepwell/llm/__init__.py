@@ -9,7 +9,7 @@ A label outside the taxonomy never becomes a category: the answer's status is th
 from __future__ import annotations
 
 from stepwell.llm._adapter import FinishReason, Message
-from stepwell.llm._batch_mode import classify_batch
+from stepwell.llm._batch_mode import classify_batch, classify_batch_blocking
 from stepwell.llm._cache import Cache
 from stepwell.llm._chat import Chat, chat, chat_blocking
 from stepwell.llm._classify import Classification, Classifier, classify, classify_blocking
@@ -54,6 +54,7 @@ __all__ = [
     "chat_blocking",
     "classify",
     "classify_batch",
+    "classify_batch_blocking",
     "classify_blocking",
     "embed",
     "embed_blocking",

@@ -6,7 +6,9 @@ Everything here is sent from inside a step, unrecorded; what a step returns of i
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,20 +17,24 @@ from stepwell._workflow import current_step
 from stepwell.llm._adapter import a_dict, a_text, dicts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from stepwell.llm._models import Model
 
 _CONNECT_MS, _TIMEOUT_MS = 10_000, 600_000
-# Of an answer, if the egress policy allows as much: that is 16 MiB unless told otherwise, hence the rows of a batch. A
-# provider would take 50,000 (OpenAI) or 100,000 (Anthropic), whose results may be larger.
-_ANSWER_BYTES_MAX = 512 << 20
-_ROWS_MAX = 10_000
+_ANSWER_BYTES_MAX = 16 << 20
+# The results of a batch: Egress.bulk_bytes_max says how large they may be. Neither provider documents ranges of them.
+_RESULTS_BYTES_MAX = 1 << 30
+_TOO_LARGE = "SW-E1304"
 # Lists are read from their newest entry on, this many pages at most.
 _PAGES_MAX = 50
 # How far the provider's clock may be behind ours.
 _SKEW_S = 600
 _SAID_CHARS_MAX = 200
+
+
+#: Makes the requests of a batch, as `line` gives them: only who sends them needs them.
+Lines = Callable[[], list[bytes]]
 
 
 class RefusedError(LlmError):
@@ -64,10 +70,10 @@ class BatchApi(Protocol):
     async def find(self, key: str, count: int, since: float, known: Sequence[str]) -> str:
         """Return the name of the batch that was made for `key`, "" when there is none."""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:
         """Send what the batch will read; return its name, "" where nothing is sent beforehand."""
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:
+    async def create(self, key: str, lines: Lines, file: str) -> str:
         """Make the batch and return its name."""
 
     async def state(self, batch: str) -> State:
@@ -85,11 +91,18 @@ class _Api:
 
     async def _ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
         """Send one request. Raises RefusedError for a refusal, LlmError for what may go better later."""
+        return await self._answered(method, path, body, kind, (_ANSWER_BYTES_MAX, False))
+
+    async def _results(self, path: str) -> bytes:
+        """Get the results of a batch, which may be larger than any other answer."""
+        return await self._answered("GET", path, b"", "", (_RESULTS_BYTES_MAX, True))
+
+    async def _answered(self, method: str, path: str, body: bytes, kind: str, bounds: tuple[int, bool]) -> bytes:
         headers = tuple(pair for pair in self.model.headers if pair[0] != "content-type")
         if body:
             headers += (("content-type", kind),)
         url = self.model.url_of(path)
-        status, content = await _send((method, url, headers, body, _CONNECT_MS, _TIMEOUT_MS, _ANSWER_BYTES_MAX))
+        status, content = await _send((method, url, headers, body, _CONNECT_MS, _TIMEOUT_MS, *bounds))
         if 200 <= status < 300:
             return content
         said = _said(content)
@@ -121,7 +134,7 @@ class _Api:
 class OpenAiBatches(_Api):
     """POST /files, /batches; GET /batches/ID, /files/ID/content."""
 
-    requests_max = _ROWS_MAX
+    requests_max = 50_000
     bytes_max = 200_000_000
 
     @property
@@ -143,22 +156,22 @@ class OpenAiBatches(_Api):
                 break
         return ""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:
         """Upload the input file, unless one of its name is there."""
-        name = f"stepwell-{key}.jsonl"
+        name, rows = f"stepwell-{key}.jsonl", await asyncio.to_thread(lines)
         if looks_first:
             async for each in self._pages("/files?purpose=batch&limit=1000", "after"):
-                if each.get("filename") == name and each.get("bytes") == sum(len(line) for line in lines):
+                if each.get("filename") == name and each.get("bytes") == sum(map(len, rows)):
                     return a_text(each.get("id"))
         boundary = f"stepwell-{key}"  # no line holds it: a key stands there without this in front
         text = f'--{boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--{boundary}\r\n'
         text += f'content-disposition: form-data; name="file"; filename="{name}"\r\n'
         text += "content-type: application/jsonl\r\n\r\n"
-        body = b"".join([text.encode(), *lines, f"\r\n--{boundary}--\r\n".encode()])
+        body = b"".join([text.encode(), *rows, f"\r\n--{boundary}--\r\n".encode()])
         file = json.loads(await self._ask("POST", "/files", body, f"multipart/form-data; boundary={boundary}"))
         return a_text(a_dict(file).get("id"))
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:  # noqa: ARG002 - the file holds them
+    async def create(self, key: str, lines: Lines, file: str) -> str:  # noqa: ARG002 - the file holds them
         """Make the batch of an uploaded file."""
         wanted = {"input_file_id": file, "endpoint": self._endpoint, "completion_window": "24h"}
         return a_text((await self._json("POST", "/batches", {**wanted, "metadata": {"stepwell": key}})).get("id"))
@@ -175,7 +188,7 @@ class OpenAiBatches(_Api):
     async def outcomes(self, key: str, batch: str, files: Sequence[str]) -> AsyncIterator[Outcome]:  # noqa: ARG002
         """Read the output file and the error file."""
         for file in files:
-            for row, line in _rows(await self._ask("GET", f"/files/{file}/content"), key):
+            for row, line in _rows(await self._results(f"/files/{file}/content"), key):
                 response, error = a_dict(line.get("response")), a_dict(line.get("error"))
                 if response.get("status_code") == 200:
                     yield Outcome(row, a_dict(response.get("body")), "")
@@ -187,7 +200,7 @@ class OpenAiBatches(_Api):
 class AnthropicBatches(_Api):
     """POST /messages/batches; GET /messages/batches/ID, /messages/batches/ID/results."""
 
-    requests_max = _ROWS_MAX
+    requests_max = 100_000
     bytes_max = 256_000_000
 
     def line(self, key: str, row: int, body: bytes) -> bytes:
@@ -208,18 +221,18 @@ class AnthropicBatches(_Api):
                 continue
             if not (await self.state(name)).is_over:
                 raise LlmError("SW-E2191", f"batch {name} may be ours, and tells only when it has ended")
-            content = await self._ask("GET", f"/messages/batches/{name}/results")
+            content = await self._results(f"/messages/batches/{name}/results")
             if next(_rows(content, key), None) is not None:
                 return name
         return ""
 
-    async def upload(self, key: str, lines: Sequence[bytes], *, looks_first: bool) -> str:  # noqa: ARG002
+    async def upload(self, key: str, lines: Lines, *, looks_first: bool) -> str:  # noqa: ARG002
         """Send nothing: a batch comes with its requests."""
         return ""
 
-    async def create(self, key: str, lines: Sequence[bytes], file: str) -> str:  # noqa: ARG002 - there is none
+    async def create(self, key: str, lines: Lines, file: str) -> str:  # noqa: ARG002 - there is none
         """Make the batch."""
-        body = b'{"requests": [' + b",".join(lines) + b"]}"
+        body = b'{"requests": [' + b",".join(await asyncio.to_thread(lines)) + b"]}"
         return a_text(a_dict(json.loads(await self._ask("POST", "/messages/batches", body))).get("id"))
 
     async def state(self, batch: str) -> State:
@@ -229,7 +242,7 @@ class AnthropicBatches(_Api):
 
     async def outcomes(self, key: str, batch: str, files: Sequence[str]) -> AsyncIterator[Outcome]:  # noqa: ARG002
         """Read the results, from where the batch is, not from where its `results_url` says: the key goes along."""
-        for row, line in _rows(await self._ask("GET", f"/messages/batches/{batch}/results"), key):
+        for row, line in _rows(await self._results(f"/messages/batches/{batch}/results"), key):
             result = a_dict(line.get("result"))
             if result.get("type") == "succeeded":
                 yield Outcome(row, a_dict(result.get("message")), "")
@@ -259,9 +272,13 @@ async def _send(request: tuple[Any, ...]) -> tuple[int, bytes]:
     if not items:
         raise closed_error()
     _, _, failure, status, _, content, _ = items[0]
-    if failure is not None:
-        raise failure_of(failure)
-    return status, content
+    if failure is None:
+        return status, content
+    error = failure_of(failure)
+    if error.code == _TOO_LARGE:  # as large the next time
+        hint = "raise bulk_bytes_max of sw.Egress, and replay the run from this step: the batch is there"
+        raise RefusedError(_TOO_LARGE, error.message, hint=hint)
+    raise error
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, settle: Callable[[Any], None], items: Any) -> None:
@@ -272,9 +289,9 @@ def _call_soon(loop: asyncio.AbstractEventLoop, settle: Callable[[Any], None], i
 def _rows(content: bytes, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield our rows of a file of outcomes; lines that are none, and those of others, are passed over."""
     begin = f"{key}-"
-    for text in content.split(b"\n"):
+    for text in io.BytesIO(content):
         try:
-            line = a_dict(json.loads(text)) if text else {}
+            line = a_dict(json.loads(text)) if text.strip() else {}
         except (ValueError, RecursionError):
             continue
         name = a_text(line.get("custom_id"))

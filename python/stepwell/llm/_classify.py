@@ -133,8 +133,12 @@ class Classifier:
 
     def request(self, text: str) -> tuple[Any, ...]:
         """Return the call for `text` in the core's form."""
+        return self._request(self.body(text))
+
+    def body(self, text: str) -> bytes:
+        """Return what is sent to have `text` classified."""
         fenced = FENCE_BEFORE + escaped(text[:_TEXT_CHARS_MAX]) + FENCE_AFTER
-        return self._request(self._before + json.dumps(fenced).encode() + self._after)
+        return self._before + json.dumps(fenced).encode() + self._after
 
     def _request(self, body: bytes) -> tuple[Any, ...]:
         model = self.model

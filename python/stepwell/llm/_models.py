@@ -113,6 +113,11 @@ def resolve_model(
     return Model(known or "openai-compatible", name, base, provider.adapter.headers(key), provider.adapter, query)
 
 
+def provider_of(model: AnyModel, base_url: str | None = None) -> str:
+    """Return the name of a model's provider. Raises InputError SW-E2103 and SW-E2104."""
+    return _provider_and_name(model, base_url)[0] or "openai-compatible"
+
+
 def _provider_and_name(model: AnyModel, base_url: str | None) -> tuple[str, str]:
     if not isinstance(model, str):
         raise InputError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SLOW_S = 0.02
 _PARTS_AT_ONCE = 64
 _HEADERS_MAX = 64 << 10
-_BODY_MAX = 32 << 20
+_BODY_MAX = 257 << 20  # a provider's batch may have 256 MB
 _TICKS_PER_S = 1000
 
 
@@ -47,6 +47,8 @@ class Connection(asyncio.Protocol):
         self._service = service
         self._pacer = pacer
         self._buffer = b""
+        self._pieces: list[bytes] = []  # what came since, while bytes of the body are missing
+        self._missing = 0
         self._transport: asyncio.Transport | None = None
         self._is_busy = False  # an answer is due
         self._is_reading = False
@@ -75,8 +77,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer the request if it is complete and its turn has come."""
-        self._buffer = self._buffer + data if self._buffer else data
-        self._go_on()
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing <= 0:  # joining at every piece would take minutes for the 200 MB of a batch
+            self._buffer, self._pieces = b"".join((self._buffer, *self._pieces)), []
+            self._go_on()
 
     def _go_on(self) -> None:
         """Take complete requests, one after the other, until one has to wait for its answer."""
@@ -106,6 +111,7 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) < stop:
             if headers.get("expect") == "100-continue" and len(self._buffer) == start and self._transport:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._missing = stop - len(self._buffer) - sum(map(len, self._pieces))
             return None
         body, self._buffer = self._buffer[start:stop], self._buffer[stop:]
         self._is_busy = True
@@ -115,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def _give_up(self, status: int, message: str) -> None:
         self._closes = True
-        self._buffer = b""
+        self._buffer, self._pieces, self._missing = b"", [], 0
         self._answer(self._service.refuse(status, message))
 
     def _carry_out(self, plan: Plan) -> None:
@@ -207,6 +213,6 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         self._is_busy = False
         if self._closes:
-            self._buffer = b""
+            self._buffer, self._pieces, self._missing = b"", [], 0
             self._transport.close()
         self._go_on()

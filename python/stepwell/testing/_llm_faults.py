@@ -27,8 +27,9 @@ STREAM_KINDS = (
     "stream_no_end", "stream_silent",
 )  # fmt: skip
 KINDS = (*USUAL, "hang", "529", "quota", "redirect", *PROCESSED, *STREAM_KINDS)
-#: What GET /v1/models lists.
-MODELS = ("test", "test-model", "m", "t")
+#: What GET /v1/models lists: names that say nothing, two that have a price, and those that have batches behave in a way.
+_BATCHES = ("expiring", "doubtful", "unbatchable")
+MODELS = ("test", "test-model", "m", "t", "gpt-4o-mini", "claude-3-5-haiku-latest", *_BATCHES)
 _WORD = re.compile(r"\w+")
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:ms)?(?:-(\d+(?:\.\d+)?)(?:ms)?)?")
 

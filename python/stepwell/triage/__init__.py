@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stepwell.triage._types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell._types import Duration
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
     from stepwell.triage._job import Triage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Report", "triage", "triage_table"]
 
 
-def triage_table(
+def triage_table(  # noqa: PLR0913 - a job has that many sides
     source: Any,
     *,
     labels: str | Sequence[str],
@@ -38,13 +39,16 @@ def triage_table(
     store: str | Path | None = Path(".stepwell") / "triage.db",
     concurrency: int = 200,
     redact: Redact | None = None,
+    mode: Literal["live", "batch"] = "live",
+    pause: Duration = "15s",
     quiet: bool = False,
     stream: IO[str] | None = None,
 ) -> Triage:
     """Label every row of a file or frame; return table, outcomes and report.
 
     What an earlier start of the same job recorded (same content, labels, model) is not called again; `store=None` keeps
-    nothing. `model` may be a policy; `redact`: what is replaced before a call (see stepwell.llm).
+    nothing. `model` may be a policy; `redact`: what is replaced before a call (see stepwell.llm). `mode="batch"`: by the
+    provider's batch API, half the price within 24 hours; `pause`: until the second look at a batch, later ones grow.
     Raises InputError and LlmError (SW-E21xx, SW-E22xx) before any call; a row that cannot be sent is marked.
     """
     from stepwell.triage import _job
@@ -61,6 +65,8 @@ def triage_table(
         store=store,
         concurrency=concurrency,
         redact=redact,
+        mode=mode,
+        pause=pause,
     )
     return _job.run(job, stream=stream, quiet=quiet)
 

@@ -190,6 +190,11 @@ CODES: dict[str, tuple[str, str, str]] = {
         "Choose another name; nothing is ever overwritten by that.",
     ),
     "SW-E2244": ("output is a folder", "The output names an existing folder.", "Name a file in it."),
+    "SW-E2246": (
+        "unknown mode",
+        "A triage calls the model row by row (live), or through the provider's batch API (batch); there is no third way.",
+        'Give mode="live" or mode="batch"; on the command line --mode live or --mode batch.',
+    ),
     "SW-E2245": (
         "results could not be written",
         "Writing failed at the end, for example because the disk is full.",

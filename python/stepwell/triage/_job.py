@@ -14,8 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stepwell._engine import Engine
 from stepwell._errors import StepFailed, WorkflowError
+from stepwell._types import Duration, RunStatus, duration_ms
 from stepwell._workflow import Workflow
 from stepwell.llm._classify import AnyClassifier, Classification, Classifier
+from stepwell.triage._by_batch import ByBatch, check_mode
 from stepwell.triage._labels import parse_labels
 from stepwell.triage._preflight import check_model
 from stepwell.triage._progress import Progress, choose_renderer
@@ -26,6 +28,7 @@ from stepwell.triage._write import Lines, check_output, to_native, write_results
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from stepwell.llm._batch_job import Waiting
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact
     from stepwell.triage._report import Report
@@ -62,6 +65,9 @@ class Job:
     store: str | Path | None
     concurrency: int
     durability: str
+    mode: str = "live"
+    #: In mode "batch": how long until the second look at a batch.
+    pause: Duration = "15s"
     outcomes: list[Outcome | None] = field(default_factory=list)
     lines: Lines | None = None
 
@@ -79,7 +85,7 @@ class Job:
         return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=9).hexdigest()
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - as triage_table
     source: Any,
     *,
     labels: str | Sequence[str],
@@ -94,8 +100,12 @@ def prepare(
     concurrency: int = 200,
     durability: str = "full",
     redact: Redact | None = None,
+    mode: str = "live",
+    pause: Duration = "15s",
 ) -> Job:
     """Check everything that can be checked before a call is paid for. Raises coded errors (SW-E21xx, SW-E22xx)."""
+    check_mode(mode, model, base_url)
+    duration_ms(pause, "pause")
     names = parse_labels(labels)
     if out is not None:
         check_output(out, source)
@@ -104,7 +114,7 @@ def prepare(
     made = Classifier if is_plain else functools.partial(AnyClassifier, redact=redact)
     classifier: Classifier | AnyClassifier = made(names, model=model, **settings)  # type: ignore[arg-type]
     table = open_table(source, text_columns=text_columns, gold=gold, id_column=id_column)
-    return Job(table, classifier, base_url, store, concurrency, durability)
+    return Job(table, classifier, base_url, store, concurrency, durability, mode, pause)
 
 
 def run(
@@ -127,9 +137,15 @@ def run(
     with Engine(job.store, durability=job.durability, calls_per_host=job.concurrency) as engine:
         for each in job.classifier.remote:
             check_model(engine, each)
-        meter = _Meter(job, engine)
+        batches = ByBatch(job, engine)
+        meter = _Meter(job, engine, batches.waiting)
         try:
-            _drain(job, engine, meter, renderer)
+            for index, outcome in batches.recorded().items():
+                _settle(job, meter, index, outcome, is_recorded=True)
+            if job.mode == "batch":
+                _drain_batches(job, engine, batches, meter, renderer)
+            else:
+                _drain(job, engine, meter, renderer)
         finally:
             progress = meter.progress()
             renderer.close(progress)
@@ -153,6 +169,8 @@ def _finish(job: Job, progress: Progress, out: str | Path | None, page: str | Pa
 
     outcomes = [outcome for outcome in job.outcomes if outcome is not None]
     about = {"model": job.classifier.model_name, "rows a second": f"{progress.rate:,.0f}"}
+    if job.mode == "batch":
+        about["mode"] = "batch"
     report = build_report(job.table, outcomes, labels=job.classifier.labels, about=about)
     return Triage(
         job.table,
@@ -171,9 +189,52 @@ def _load_meanwhile(job: Job) -> None:
     job.classifier.load_prices()
 
 
+def _open_rows(job: Job) -> list[int]:
+    return [index for index, outcome in enumerate(job.outcomes) if outcome is None]
+
+
+def _settle(job: Job, meter: _Meter, index: int, outcome: Outcome, *, is_recorded: bool) -> None:
+    """Take in what became of a row; a row whose outcome is known keeps it."""
+    if job.outcomes[index] is None:
+        job.outcomes[index] = outcome
+        meter.count(outcome, is_recorded=is_recorded)
+
+
+def _drain_batches(job: Job, engine: Engine, batches: ByBatch, meter: _Meter, renderer: Any) -> None:
+    """Ask the rows that no earlier start has answers to, live ones included, by batch."""
+    for index, outcome in _answered_live(job, engine):
+        _settle(job, meter, index, outcome, is_recorded=True)
+    renderer.update(meter.progress())
+    _load_meanwhile(job)
+    for ended in batches.drain(_open_rows(job)):
+        for index, end in ended.items():
+            _settle(job, meter, index, end if isinstance(end, Outcome) else _failed(end), is_recorded=False)
+        if ended and job.lines is not None:
+            job.lines.add(job.outcomes)
+        renderer.update(meter.progress())
+
+
+def _answered_live(job: Job, engine: Engine) -> Iterator[tuple[int, Outcome]]:
+    """Yield the rows that an earlier start of this job had answered by live calls, which go in the order of the rows."""
+    flow, is_first = _flow_of(job), True
+    for index in range(len(job.table)):
+        if index in job.table.row_errors:
+            continue
+        run = engine.find(flow, f"{job.id}:{index}")
+        if run is None and is_first:
+            return
+        is_first = False
+        for number in itertools.count(1):
+            if run is None or run.status() is RunStatus.SUCCEEDED:
+                break
+            run = engine.find(flow, f"{job.id}:{index}:{number}")
+        if run is not None:
+            yield index, Outcome(*(run.result(timeout=60) or ()))
+
+
 def _drain(job: Job, engine: Engine, meter: _Meter, renderer: Any) -> None:
     """Send every row. One that an earlier start gave up is tried anew: whoever starts the job again means it."""
-    rows = [index for index in range(len(job.table)) if index not in job.table.row_errors]
+    rows = _open_rows(job)
     for number in itertools.count():
         rows = _drain_rows(job, engine, meter, renderer, rows, "" if number == 0 else f":{number}")
         if not rows:
@@ -259,8 +320,9 @@ def _failed(error: WorkflowError) -> Outcome:
 class _Meter:
     """Counts outcomes into a Progress."""
 
-    def __init__(self, job: Job, engine: Engine) -> None:
+    def __init__(self, job: Job, engine: Engine, waiting: Waiting) -> None:
         self._engine = engine
+        self._waiting = waiting
         self._total = len(job.table)
         self._began = time.monotonic()
         self._finished = len(job.table.row_errors)
@@ -290,6 +352,7 @@ class _Meter:
         done_now = self._finished - self._resumed - self._marked
         rate = done_now / elapsed if elapsed > 0 else 0.0
         left = self._total - self._finished
+        looked_at = self._waiting.looked_at
         if elapsed - self._retries_at > _REFRESH_S:
             self._retries, self._retries_at = self._engine.counters().get("retries", 0), elapsed
             open_until = [each.open_until for each in self._engine.circuits().values() if each.open_until is not None]
@@ -308,4 +371,6 @@ class _Meter:
             elapsed_s=elapsed,
             resumed=self._resumed,
             down_s=self._down_s,
+            batches=len(self._waiting.batches),
+            looked_s=None if looked_at is None else max(time.time() - looked_at, 0.0),
         )

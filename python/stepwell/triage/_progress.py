@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TERMINAL_INTERVAL_S = 0.1
 LOG_INTERVAL_S = 5.0
+LOG_WAITING_INTERVAL_S = 60.0  # a batch may take a day
 LOG_SHARE = 0.1
 NOTEBOOK_INTERVAL_S = 0.5
 BAR_COLUMNS_MIN, BAR_COLUMNS_MAX = 10, 30
@@ -32,7 +33,8 @@ class Progress:
     """A moment of a job. `finished` counts the `resumed` rows too, recorded by an earlier start at no cost now.
 
     `rate` is rows a second in this start, `eta_s` the seconds still to go, None while nobody can know. `down_s`: the provider
-    fails, and is asked again in so many seconds; the rows wait for it and lose nothing.
+    fails, and is asked again in so many seconds; the rows wait for it and lose nothing. `batches`: so many of the
+    provider's batches are waited for, and the last look at one was `looked_s` seconds ago.
     """
 
     finished: int
@@ -49,6 +51,8 @@ class Progress:
     resumed: int = 0
     cost_usd_max: float | None = None
     down_s: float | None = None
+    batches: int = 0
+    looked_s: float | None = None
 
     @property
     def share(self) -> float:
@@ -220,7 +224,8 @@ class LogLines(_Line):
         if progress.finished >= progress.total:
             return False  # the closing line says it
         waited = now - (self._shown_at or 0.0)
-        return waited >= LOG_INTERVAL_S or (progress.share - self._shown_share >= LOG_SHARE and waited >= 1.0)
+        interval = LOG_WAITING_INTERVAL_S if progress.batches else LOG_INTERVAL_S
+        return waited >= interval or (progress.share - self._shown_share >= LOG_SHARE and waited >= 1.0)
 
 
 class NotebookLine(_Line):
@@ -273,9 +278,13 @@ def live_line(name: str, progress: Progress, width: int, *, with_bar: bool = Tru
     eta = f"ETA {duration(p.eta_s)}" if p.eta_s is not None and p.finished < p.total else ""
     cost = money(p.cost_usd) + (f"/{money(p.cost_usd_max)} cap" if p.cost_usd_max is not None else "")
     tokens = f"in {short(p.tokens_in)} out {short(p.tokens_out)}" if p.tokens_in or p.tokens_out else ""
+    waiting = f"waiting for {p.batches:,} batch{'' if p.batches == 1 else 'es'}" if p.batches else ""
+    if waiting and p.looked_s is not None:
+        waiting += f", looked {duration(p.looked_s)} ago"
     # Shown in this order, kept in the order of the numbers: trouble and time are worth more than token counts.
     parts = [
         (0, "" if p.down_s is None else f"provider down, again in {duration(p.down_s)}"),
+        (1, waiting),
         (2, speed),
         (1, eta),
         (3, cost),

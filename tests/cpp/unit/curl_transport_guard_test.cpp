@@ -173,6 +173,28 @@ TEST_F(CurlTransportGuardTest, ThePolicyCapsWhatARequestMayAskFor) {
   for (const HttpOutcome& outcome : outcomes_) expect_error(outcome, code::kHttpTooLarge, true);
 }
 
+TEST_F(CurlTransportGuardTest, WhatIsFetchedInBulkHasALimitOfItsOwn) {
+  const auto answer = [](size_t bytes) {
+    return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(bytes) + "\r\n\r\n" + std::string(bytes, 'x');
+  };
+  const Server fits(once(answer(3'000)));
+  const Server large(once(answer(3'001)));
+  CurlOptions options;
+  options.egress.body_bytes_max = 2'000;
+  options.egress.bulk_bytes_max = 3'000;
+  open(options);
+  for (const Server* server : {&fits, &large}) {
+    HttpRequest request = post(server->url());
+    request.is_bulk = true;
+    send(std::move(request));
+  }
+  loop_->run();
+  ASSERT_EQ(2u, outcomes_.size());
+  EXPECT_TRUE(outcomes_[0].status.is_ok()) << outcomes_[0].status.message();
+  EXPECT_EQ(3'000u, outcomes_[0].response.body.size());
+  expect_error(outcomes_[1], code::kHttpTooLarge, true);
+}
+
 TEST_F(CurlTransportGuardTest, AnAnswerThatStallsIsGivenUpAndSilenceBeforeItIsNot) {
   const Server stalls([](Peer& peer) {
     peer.read_request();
