@@ -49,6 +49,7 @@ void Channels::put(std::vector<Item>& items) {
 
 void Channels::put_one(ChannelId number, std::vector<Item>& items) {
   if (number == 0) {
+    pump_put_ += items.size();
     pump_->box.put_all(items, /*force=*/true);
     return;
   }
@@ -65,7 +66,12 @@ void Channels::Channel::signal() {
 }
 
 bool Channels::take(ChannelId number, std::vector<Item>& out, size_t count_max, int64_t timeout_ms) {
-  if (number == 0) return pump_->box.take(out, count_max, timeout_ms);
+  if (number == 0) {
+    pump_done_ += pump_taken_.exchange(0);
+    const bool is_open = pump_->box.take(out, count_max, timeout_ms);
+    pump_taken_ = out.size();
+    return is_open;
+  }
   std::shared_ptr<Channel> channel;
   {
     const std::lock_guard lock(mutex_);
@@ -99,8 +105,16 @@ void Channels::close_all() {
   }
 }
 
-size_t Channels::count() const {
-  size_t sum = pump_->box.count();
+size_t Channels::count() const { return pump_->box.count() + count_of_others(); }
+
+size_t Channels::open_count() const {
+  const size_t done =
+      pump_done_;  // first: so that what is put and done meanwhile counts as open, never as less than none
+  return pump_put_ - done + count_of_others();
+}
+
+size_t Channels::count_of_others() const {
+  size_t sum = 0;
   const std::lock_guard lock(mutex_);
   for (const auto& channel : others_) sum += channel ? channel->box.count() : 0;
   return sum;

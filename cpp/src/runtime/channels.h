@@ -31,6 +31,8 @@ class Channels {
   void wake_pump();
   void close_all();
   size_t count() const;
+  // The same, and what the pump has taken and not yet passed on: it has when it comes back for more.
+  size_t open_count() const;
 
  private:
   struct Channel {
@@ -42,9 +44,13 @@ class Channels {
   };
 
   void put_one(ChannelId channel, std::vector<Item>& items);
+  size_t count_of_others() const;
 
   const size_t count_max_;
   const std::shared_ptr<Channel> pump_;
+  std::atomic<size_t> pump_put_{0};
+  std::atomic<size_t> pump_done_{0};
+  std::atomic<size_t> pump_taken_{0};  // with its last take
   mutable std::mutex mutex_;
   // Protected by mutex_.
   std::array<std::shared_ptr<Channel>, 256> others_;

@@ -58,6 +58,8 @@ class Dispatcher : private StreamHost {
   [[nodiscard]] Counters counters() const;
   [[nodiscard]] AdmissionStage& admission() { return admission_; }
   // Threads of the host that wait in Runtime::record.
+  // Whether something was decided that is not on its way to the store or the host yet.
+  [[nodiscard]] bool is_flush_due() const { return is_flush_scheduled_ || !transitions_.empty() || !items_.empty(); }
   [[nodiscard]] int64_t asking_count() const;
   // Whether somebody waits for the end of a run.
   [[nodiscard]] bool is_awaited() const { return !waiters_.empty(); }

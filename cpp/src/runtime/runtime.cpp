@@ -400,7 +400,8 @@ class RuntimeDoor final : public Runtime {
     const Counters counters = dispatcher_->counters();
     TestView view;
     view.activity = activity_ + faulty_->asked_count();
-    view.is_idle = faulty_->open_count() == 0 && counters.calls_in_flight == 0 && channels_.count() == 0;
+    view.is_idle = faulty_->open_count() == 0 && counters.calls_in_flight == 0 && channels_.open_count() == 0 &&
+                   !dispatcher_->is_flush_due();
     view.is_cut = faulty_->is_cut();
     view.is_awaited = dispatcher_->is_awaited();
     view.active_count = counters.runs_in_flight;

@@ -58,6 +58,21 @@ TEST(Channels, ItemsGoWhereTheyShallInTheirOrder) {
   EXPECT_EQ(0U, channels.count());
 }
 
+// A test engine jumped over a run's time while its items lay in the pump's hands.
+TEST(Channels, WhatThePumpHasTakenIsOpenUntilItComesBack) {
+  Channels channels(100);
+  auto items = items_for({{0, 1}, {0, 2}, {0, 3}});
+  channels.put(items);
+  EXPECT_EQ(3U, channels.open_count());
+  EXPECT_EQ((std::vector<RunId>{1, 2}), taken(channels, 0, 2));
+  EXPECT_EQ(1U, channels.count());
+  EXPECT_EQ(3U, channels.open_count());
+  EXPECT_EQ((std::vector<RunId>{3}), taken(channels, 0, 2));
+  EXPECT_EQ(1U, channels.open_count());
+  EXPECT_TRUE(taken(channels, 0).empty());
+  EXPECT_EQ(0U, channels.open_count());
+}
+
 TEST(Channels, TheEventFdIsReadableWhileThereIsSomething) {
   const EventFd event;
   Channels channels(100);
