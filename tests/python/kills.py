@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
@@ -25,15 +26,27 @@ def run_and_kill(
     program that sleeps does not count on.
     """
     child = subprocess.Popen(command)
-    if draw is not None:
+    try:
+        if draw is None:
+            return child.wait()
         target = count() + draw.randint(0, more_max)
         for _ in range(draw.randint(*looks)):
             if child.poll() is not None or count() > target:
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(LOOK_S)
+    finally:
         child.kill()
-    return child.wait()
+        child.wait()
+    return child.returncode
+
+
+def journalled(journal: Path) -> list[Any]:
+    """Return the lines of a journal. One that is being written is no line yet: a reader may see a part of it."""
+    if not journal.exists():
+        return []
+    whole, _, _ = journal.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ The short form runs with the other tests. The long one: `./dev kill-test --round
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import run_and_kill
+from kills import journalled, run_and_kill
 
 import stepwell as sw
 
@@ -25,7 +24,7 @@ KILLS = 5
 
 
 def lines(journal: Path) -> list[Any]:
-    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    return journalled(journal)
 
 
 @pytest.mark.kill

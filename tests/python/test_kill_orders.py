@@ -5,7 +5,6 @@ The short form runs with the other tests. The long one: `./dev kill-test --round
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kills import left_behind, run_and_kill
+from kills import journalled, left_behind, run_and_kill
 
 PROGRAM = Path(__file__).with_name("orders_program.py")
 STEPS = {"reserve": "reserve", "gather/0/pack": "pack", "label": "label"}
@@ -31,9 +30,7 @@ def recorded_effects(store: Path) -> set[tuple[int, str]]:
 
 
 def effects(journal: Path) -> list[tuple[int, str, str]]:
-    if not journal.exists():
-        return []
-    return [tuple(json.loads(line)) for line in journal.read_text().splitlines()]
+    return [tuple(line) for line in journalled(journal)]
 
 
 @pytest.mark.kill

@@ -6,7 +6,6 @@ The short form runs with the other tests. The long one: `./dev kill-test --round
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -17,13 +16,14 @@ from pathlib import Path
 
 import pytest
 from flows import until
+from kills import journalled
 
 PROGRAM = Path(__file__).with_name("schedules_program.py")
 KILLS = 5
 
 
 def fires(journal: Path) -> list[tuple[str, int, str]]:
-    return [tuple(json.loads(line)) for line in journal.read_text().splitlines()] if journal.exists() else []
+    return [tuple(line) for line in journalled(journal)]
 
 
 @pytest.mark.kill
