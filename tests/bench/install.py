@@ -110,10 +110,11 @@ def tool(name: str, package: str) -> str:
 
 @functools.cache
 def our_server(name: str) -> str:
-    """A server that arms call, compiled when its source changed: one file, no library."""
+    """A server that arms call, compiled when its source changed: a file and a header, no library."""
     source = HERE.parent / "cpp" / "bench" / f"{name}.cpp"
+    changed = max(file.stat().st_mtime for file in (source, source.with_name("loopback_server.h")))
     program = CACHE / name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+    if not program.exists() or program.stat().st_mtime < changed:
         CACHE.mkdir(parents=True, exist_ok=True)
         shell(tool("c++", "g++"), "-std=c++20", "-O2", "-o", program, source)
     return str(program)

@@ -2,7 +2,7 @@
 // Usage: epoll_server [port] [delay_ms_min] [delay_ms_max]
 #include <queue>
 
-#include "bench/loopback_server.h"
+#include "loopback_server.h"
 
 namespace {
 

@@ -3,7 +3,7 @@
 // Usage: stream_server [port] [tokens] [tokens_per_s]
 #include <queue>
 
-#include "bench/loopback_server.h"
+#include "loopback_server.h"
 
 namespace {
 
