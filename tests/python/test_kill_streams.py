@@ -31,6 +31,16 @@ def read_and_kill(store: Path, url: str, tokens: int) -> str:
     return place
 
 
+def rest_of(engine: sw.Engine, place: str | None) -> str:
+    """Read the story from a place to its end; nothing of it begins anew."""
+    run = engine.find(story, "story")
+    assert run is not None
+    pieces = list(engine.stream_blocking(run, after=place))
+    assert not any(piece.restarted for piece in pieces)
+    assert run.result(timeout=PATIENCE_S) == TEXT
+    return "".join(pieces)
+
+
 @pytest.mark.timeout(300)
 def test_the_reader_that_reconnects_gets_every_token_once(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
@@ -66,12 +76,7 @@ def test_the_reader_that_reconnects_gets_every_token_once(tmp_path: Path) -> Non
             assert TEXT.startswith(got), f"life {life}"
             assert got, f"life {life} showed nothing"
         with sw.Engine(store, workflows=[story]) as engine:
-            run = engine.find(story, "story")
-            assert run is not None
-            for piece in engine.stream_blocking(run, after=place):
-                assert not piece.restarted
-                got += piece
-            assert run.result(timeout=PATIENCE_S) == TEXT
+            got += rest_of(engine, place)
     assert got == TEXT, "every token once"
     assert calls >= 4, "each life made the call again"
     assert "".join(engine_text(store)) == TEXT
@@ -152,12 +157,7 @@ def test_a_killed_stream_goes_on_in_the_store_that_it_was_imported_into(tmp_path
             assert run is not None
             assert next(engine.stream_blocking(run)).startswith(got), "it is there before the run goes on"
         with sw.Engine(new, workflows=[story]) as engine:
-            run = engine.find(story, "story")
-            assert run is not None
-            for piece in engine.stream_blocking(run, after=place):
-                assert not piece.restarted
-                got += piece
-            assert run.result(timeout=PATIENCE_S) == TEXT
+            got += rest_of(engine, place)
     assert got == TEXT, "every token once"
     assert "".join(engine_text(new)) == TEXT
 

@@ -32,6 +32,21 @@ struct World {
     requests[0].run.queue = "q";
     dispatcher.start(std::move(requests), [](const std::vector<StartAnswer>&) {});
   }
+  // The worker has nothing to do but wait: for `topic`, or until `due_at`.
+  void lay_aside(const std::string& topic, WallMs due_at = -1) {
+    std::vector<Report> reports(2);
+    reports[0].kind = ReportKind::kWait;
+    reports[0].step = "wait";
+    reports[0].topic = topic;
+    reports[0].due_at = due_at;
+    reports[1].kind = ReportKind::kPark;
+    reports[1].open_waits = 1;
+    for (Report& report : reports) {
+      report.run = items.at(0).run;
+      report.token = items.at(0).token;
+    }
+    dispatcher.report(std::move(reports));
+  }
   void run_for(int64_t ms) {
     const int64_t until = clock.now_ms() + ms;
     while (clock.step(until)) {
@@ -103,17 +118,7 @@ TEST(Dispatcher, ARunThatSleepsIsInNobodysMemoryUntilItsTime) {
   world.dispatcher.serve("q", 1);
   world.start();
   world.run_for(50);
-  std::vector<Report> reports(2);
-  reports[0].kind = ReportKind::kWait;
-  reports[0].step = "sleep";
-  reports[0].due_at = world.loop.wall_ms() + 3'600'000;
-  reports[1].kind = ReportKind::kPark;
-  reports[1].open_waits = 1;
-  for (Report& report : reports) {
-    report.run = world.items.at(0).run;
-    report.token = world.items.at(0).token;
-  }
-  world.dispatcher.report(std::move(reports));
+  world.lay_aside({}, world.loop.wall_ms() + 3'600'000);
   world.run_for(50);
   EXPECT_EQ(world.items.back().kind, ItemKind::kStop);
   EXPECT_EQ(world.dispatcher.counters().runs_in_flight, 0);
@@ -159,17 +164,7 @@ TEST(Dispatcher, ACancelDuringAParkIsNotForgotten) {
     world.run_for(100);
     ASSERT_EQ(world.items.size(), 1U);
     const RunId run = world.items[0].run;
-    std::vector<Report> reports(2);
-    reports[0].kind = ReportKind::kWait;
-    reports[0].step = "signal";
-    reports[0].topic = "signal:answer";
-    reports[1].kind = ReportKind::kPark;
-    reports[1].open_waits = 1;
-    for (Report& report : reports) {
-      report.run = run;
-      report.token = world.items[0].token;
-    }
-    world.dispatcher.report(std::move(reports));
+    world.lay_aside("signal:answer");
     world.run_for(after_ms);
     bool is_answered = false;
     world.dispatcher.cancel(run, [&](const Status& status) {
