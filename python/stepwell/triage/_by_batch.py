@@ -7,7 +7,6 @@ job that was killed goes on with the batches that were made. Texts are not recor
 from __future__ import annotations
 
 import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
@@ -90,17 +89,12 @@ class ByBatch:
     def _runs(self) -> dict[str, Run[Any]]:
         """Return the last run of each set of rows."""
         runs: dict[str, Run[Any]] = {}
-        for number in count():
-            run = self._engine.find(self._flow, self._key(number))
-            if run is None:
-                self._next = number
-                return runs
+        self._next = 0
+        while (run := self._engine.find(self._flow, str(self._next))) is not None:
             payload = self._engine._row(run._run)[6]  # noqa: SLF001
             runs[bytes(payload).decode() or run.id] = run
-        raise AssertionError  # count() has no end
-
-    def _key(self, number: int) -> str:
-        return str(number)
+            self._next += 1
+        return runs
 
     def _outcomes(self, run: Run[Any]) -> Iterator[tuple[int, Outcome]]:
         found = run.result(timeout=60)
@@ -120,7 +114,7 @@ class ByBatch:
         while open_runs or parts:
             while parts and len(open_runs) < _AT_ONCE:
                 part = parts.pop(0)
-                key = self._key(self._next)
+                key = str(self._next)
                 self._next += 1
                 open_runs.append((self._engine.start(self._flow, part, key=key), part))
             yield {}
@@ -142,7 +136,7 @@ class ByBatch:
                 step = self._failed_step(run)
                 if step is None or wanted.isdisjoint(_indexes(ranges)):
                     continue
-                run = self._engine.replay(run, from_step=step, key=self._key(self._next))  # noqa: PLW2901
+                run = self._engine.replay(run, from_step=step, key=str(self._next))  # noqa: PLW2901
                 self._next += 1
             self._look_into(run)
             taken.append((run, ranges))
