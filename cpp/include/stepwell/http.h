@@ -62,8 +62,9 @@ inline bool is_event_stream(const HttpResponse& response) {
 }
 
 // Takes the body of an event stream as it arrives, on the loop thread and inside the transport, which it must not call.
-// False: the rest is not wanted; the connection is closed, and the outcome is kCancelled.
-using HttpBody = MoveFunction<bool(std::string_view bytes)>;
+// `head` is the answer without its body. False: the rest is not wanted; the connection is closed, and the outcome is
+// kCancelled.
+using HttpBody = MoveFunction<bool(const HttpResponse& head, std::string_view bytes)>;
 
 class HttpTransport {
  public:

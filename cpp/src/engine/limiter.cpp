@@ -237,17 +237,24 @@ PeerMarks BucketLimiter::enter(int64_t tokens, int64_t now_ms) {
 void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state) {
   own_.leave(end.tokens, end.used, now_ms);
   learn_share(end);
-  learn(end, now_ms);
+  if (!end.is_begun) learn(end.marks, end.peer, now_ms);
   if (++round_answers_ > window_) round_answers_ = round_throttled_ = 0;
   if (end.is_throttled) {
     throttle(end, now_ms, random_state);
   } else if (end.is_ok) {
     throttled_in_a_row_ = 0;
-    grow();
+    if (!end.is_begun) grow();
   }
 }
 
-void BucketLimiter::learn(const CallEnd& end, int64_t now_ms) {
+void BucketLimiter::begun(const PeerMarks& marks, const PeerLimits& peer, int64_t now_ms) {
+  learn(marks, peer, now_ms);
+  grow();
+  if (is_starting_)
+    grow();  // a call that ends gives its place back as well: so the window doubles each round here, too
+}
+
+void BucketLimiter::learn(const PeerMarks& marks, const PeerLimits& all_told, int64_t now_ms) {
   const auto learn = [now_ms](RateLevel told, int64_t configured, int64_t mark, PeerMeter& peer) {
     told.limit = std::min(told.limit > 0 ? told.limit : configured, kUnitsMax);
     if (told.limit <= 0 || told.remaining < 0) return;
@@ -261,8 +268,8 @@ void BucketLimiter::learn(const CallEnd& end, int64_t now_ms) {
     }
     peer.set(told, std::min(period, kPeriodMsMax), mark, now_ms);
   };
-  learn(end.peer.requests, limits_.all.requests_per_minute, end.marks.requests, peer_requests_);
-  learn(end.peer.tokens, limits_.all.tokens_per_minute, end.marks.tokens, peer_tokens_);
+  learn(all_told.requests, limits_.all.requests_per_minute, marks.requests, peer_requests_);
+  learn(all_told.tokens, limits_.all.tokens_per_minute, marks.tokens, peer_tokens_);
   set_own_rates(now_ms);
 }
 

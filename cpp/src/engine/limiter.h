@@ -95,7 +95,8 @@ struct CallEnd {
   int64_t tokens = 0;    // that were reserved
   int64_t used = -1;     // -1: as reserved
   int64_t sent_at_ms = 0;
-  PeerMarks marks;  // when it was sent
+  PeerMarks marks;        // when it was sent
+  bool is_begun = false;  // BucketLimiter::begun was told
   bool is_ok = false;
   bool is_throttled = false;  // 429
   int64_t retry_after_ms = -1;
@@ -116,6 +117,8 @@ class BucketLimiter {
   // limit that is reserved for them is wasted.
   [[nodiscard]] int64_t expected(int64_t estimate, int64_t calls = 1) const;
   PeerMarks enter(int64_t tokens, int64_t now_ms);
+  // The peer has taken a call on, and says this, long before the call ends.
+  void begun(const PeerMarks& marks, const PeerLimits& peer, int64_t now_ms);
   void leave(const CallEnd& end, int64_t now_ms, uint64_t& random_state);
   // The largest call that is not refused; 0: any.
   [[nodiscard]] int64_t tokens_max() const { return limits_.all.tokens_per_minute; }
@@ -124,7 +127,7 @@ class BucketLimiter {
   void look(BucketView& view, int64_t now_ms, WallMs wall_ms);
 
  private:
-  void learn(const CallEnd& end, int64_t now_ms);
+  void learn(const PeerMarks& marks, const PeerLimits& peer, int64_t now_ms);
   void set_own_rates(int64_t now_ms);
   void learn_share(const CallEnd& end);
   void throttle(const CallEnd& end, int64_t now_ms, uint64_t& random_state);

@@ -57,7 +57,7 @@ bool is_body_bearable(CurlCall& call) {
 size_t take_body(char* bytes, size_t, size_t count, void* user) {
   auto& call = *static_cast<CurlCall*>(user);
   if (is_streamed(call)) {
-    call.is_unwanted = !call.body({bytes, count});
+    call.is_unwanted = !call.body(call.response, {bytes, count});
     return call.is_unwanted ? 0 : count;
   }
   call.body_bytes += static_cast<int64_t>(count);

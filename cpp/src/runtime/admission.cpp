@@ -457,6 +457,12 @@ void AdmissionStage::withdraw(PlaceId place) {
   take_out(*at.bucket, *at.tenant, Tenant::Key(at.order, place));
 }
 
+void AdmissionStage::begun(const CallPass& pass, const PeerLimits& peer) {
+  if (pass.bucket == nullptr) return;
+  pass.bucket->limiter.begun(pass.marks, peer, loop_.now_ms());
+  pump(*pass.bucket);
+}
+
 void AdmissionStage::settle(const CallPass& pass, const Verdict& verdict) {
   const int64_t now = loop_.now_ms();
   if (pass.circuit != nullptr) {
@@ -480,6 +486,7 @@ void AdmissionStage::settle(const CallPass& pass, const Verdict& verdict) {
   end.is_ok = verdict.ok;
   end.is_throttled = verdict.blame == Blame::kThrottle;
   end.retry_after_ms = verdict.retry_after_ms;
+  end.is_begun = pass.is_begun;
   end.peer = verdict.limits;
   bucket.limiter.leave(end, now, random_state_);
   bucket.tokens_used += end.used >= 0 ? end.used : end.tokens;

@@ -44,6 +44,7 @@ struct CallPass {
   int64_t tokens = 0;  // reserved
   int64_t sent_at_ms = 0;
   PeerMarks marks;
+  bool is_begun = false;  // AdmissionStage::begun was told
   BreakerPass breaker;
 };
 
@@ -76,6 +77,9 @@ class AdmissionStage {
   std::optional<CallPass> pass_beside(const Admission& admission);
   // Nobody wants the call any more. Unknown places are ignored.
   void withdraw(PlaceId place);
+  // A call that was let through is a stream, and has brought its first event: the peer has taken it on. A stream may
+  // last for minutes; whom it keeps waiting need not wait for its end.
+  void begun(const CallPass& pass, const PeerLimits& peer);
   // Tells what came of a call that was let through; exactly once.
   void settle(const CallPass& pass, const Verdict& verdict);
 

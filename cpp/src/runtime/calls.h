@@ -19,10 +19,16 @@ struct RunningCall {
   std::shared_ptr<LiveStream> stream;  // of a call whose answer is one
 };
 
-// Sends a call's request; its id is kept in `slot` as long as it is in flight. `done` gets the verdict on the loop
-// thread, never inside this call, also after a cancel. The call is kept alive until then.
-void send_request(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms,
-                  MoveFunction<void(Verdict)> done, CallId RunningCall::* slot = &RunningCall::sent);
+// What is heard of a request, on the loop thread and never inside the call that sent it.
+struct CallEars {
+  // A stream has brought its first event. Not told when it brings none.
+  MoveFunction<void(const HttpHeaders& head)> begun;
+  MoveFunction<void(Verdict)> done;  // also after a cancel
+};
+
+// Sends a call's request; its id is kept in `slot` as long as it is in flight. The call is kept alive until it is done.
+void send_request(HttpTransport& transport, std::shared_ptr<RunningCall> call, WallMs wall_ms, CallEars ears,
+                  CallId RunningCall::* slot = &RunningCall::sent);
 // Ends what is in flight of it; `done` is told.
 void cancel_requests(HttpTransport& transport, const RunningCall& call);
 

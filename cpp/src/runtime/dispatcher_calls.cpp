@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "engine/judge.h"
+#include "engine/rate_headers.h"
 #include "runtime/dispatcher.h"
 
 namespace stepwell::detail {
@@ -48,6 +49,7 @@ struct Dispatcher::Attempt {
   std::shared_ptr<RunningCall> running;
   int64_t begun_ms = 0;
   int32_t in_flight = 0;
+  bool is_begun = false;
   bool is_over = false;
   TimerId hedge_timer = 0;
   std::optional<Verdict> failed;  // of the request that ended first
@@ -80,14 +82,21 @@ void Dispatcher::request(const std::shared_ptr<Attempt>& attempt, const CallPass
   ++counters_.calls_sent;
   ++counters_.calls_in_flight;
   ++attempt->in_flight;
-  const auto done = [this, self = self_, attempt, pass](Verdict verdict) {
+  CallEars ears;
+  ears.begun = [this, self = self_, attempt, pass](const HttpHeaders& head) {
+    if (*self == nullptr) return;
+    attempt->is_begun = true;
+    admission_.begun(pass, read_rate_headers(head, loop_.wall_ms()));
+  };
+  ears.done = [this, self = self_, attempt, ended = pass](Verdict verdict) mutable {
     if (*self == nullptr) return;
     --counters_.calls_in_flight;
     --attempt->in_flight;
-    admission_.settle(pass, verdict);
+    ended.is_begun = attempt->is_begun;
+    admission_.settle(ended, verdict);
     on_verdict(*attempt, std::move(verdict));
   };
-  send_request(transport_, attempt->running, loop_.wall_ms(), done, slot);
+  send_request(transport_, attempt->running, loop_.wall_ms(), std::move(ears), slot);
 }
 
 void Dispatcher::on_verdict(Attempt& attempt, Verdict verdict) {

@@ -22,8 +22,9 @@ constexpr size_t kAnswerBytesMax = 64 << 10;
 
 }  // namespace
 
-bool LiveStream::take(std::string_view bytes) {
+bool LiveStream::take(const HttpResponse& answer, std::string_view bytes) {
   if (owner == nullptr || !reader) return false;
+  if (body_bytes == 0) head = answer.headers;
   body_bytes += static_cast<int64_t>(bytes.size());
   reader->take(bytes);
   if (body_bytes > rule.body_bytes_max) {
@@ -40,6 +41,7 @@ Streams::~Streams() {
   *self_ = nullptr;
   for (auto& [key, stream] : live_) {
     stream->owner = nullptr;
+    stream->begun = {};
     stream->give_up = {};
   }
 }
@@ -59,12 +61,14 @@ std::shared_ptr<LiveStream> Streams::open(RunId run, LeaseToken token, const std
   return stream;
 }
 
-void Streams::begin_attempt(LiveStream& stream, MoveFunction<void()> give_up) {
+void Streams::begin_attempt(LiveStream& stream, MoveFunction<void(const HttpHeaders& head)> begun,
+                            MoveFunction<void()> give_up) {
   stream.reader = std::make_unique<StreamReader>(stream.rule);
   stream.text.begin_attempt();
   stream.body_bytes = 0;
   stream.heard_count = 0;
   stream.is_silent = false;
+  stream.begun = std::move(begun);
   stream.give_up = std::move(give_up);
   stream.heard_at_ms = loop_.now_ms();
   watch_silence(stream, stream.rule.idle_ms_max);
@@ -76,6 +80,7 @@ Payload Streams::end_attempt(const std::shared_ptr<LiveStream>& stream, bool is_
   if (stream->owner == nullptr || !stream->reader) return {};
   drain(*stream);
   const std::unique_ptr<StreamReader> reader = std::move(stream->reader);
+  stream->begun = {};
   if (!is_success) return {};
   stream->text.end_attempt();
   return R"({"text":)" + json_quote(stream->text.text()) + R"(,"generation":)" +
@@ -134,14 +139,17 @@ void Streams::turn() {
 }
 
 void Streams::drain(LiveStream& stream) {
-  if (stream.reader->event_count() > stream.heard_count) {
+  const bool is_heard = stream.reader->event_count() > stream.heard_count;
+  if (is_heard) {
     stream.heard_count = stream.reader->event_count();
     stream.heard_at_ms = loop_.now_ms();
   }
   const std::string piece = stream.reader->take_text();
-  if (piece.empty()) return;
-  stream.text.add(piece);
-  tell(stream);
+  if (!piece.empty()) {
+    stream.text.add(piece);
+    tell(stream);
+  }
+  if (is_heard && stream.begun) std::exchange(stream.begun, {})(stream.head);
 }
 
 void Streams::tell(LiveStream& stream) {
@@ -249,6 +257,7 @@ void Streams::let_go(RunId run) {
   for (auto next = live_.lower_bound({run, {}}); next != live_.end() && next->first.first == run;) {
     LiveStream& stream = *next->second;
     stream.owner = nullptr;
+    stream.begun = {};
     stream.give_up = {};
     if (stream.watch != 0) loop_.cancel(std::exchange(stream.watch, 0));
     next = live_.erase(next);

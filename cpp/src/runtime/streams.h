@@ -14,6 +14,7 @@
 
 #include "engine/stream_reader.h"
 #include "engine/stream_text.h"
+#include "stepwell/http.h"
 #include "stepwell/loop.h"
 #include "stepwell/runtime.h"
 #include "stepwell/store.h"
@@ -25,7 +26,7 @@ class Streams;
 // One step's stream, while its run is driven here.
 struct LiveStream {
   // False when the rest of the body is not wanted.
-  bool take(std::string_view bytes);
+  bool take(const HttpResponse& head, std::string_view bytes);
 
   Streams* owner = nullptr;  // null once the run has been let go
   RunId run = 0;
@@ -41,7 +42,9 @@ struct LiveStream {
   bool is_silent = false;  // given up: no event for too long
   bool is_keeping = false;
   TimerId watch = 0;
-  MoveFunction<void()> give_up;  // ends the attempt's call
+  HttpHeaders head;                                   // of the attempt's answer
+  MoveFunction<void(const HttpHeaders& head)> begun;  // until its first event
+  MoveFunction<void()> give_up;                       // ends the attempt's call
 };
 
 // What Streams needs of the dispatcher.
@@ -68,8 +71,9 @@ class Streams {
   // The step's stream; `kept` is what the store had of it when the run was taken up, if anything.
   std::shared_ptr<LiveStream> open(RunId run, LeaseToken token, const std::string& step, const StreamRule& rule,
                                    const KeptStream* kept);
-  // An attempt's call was sent. `give_up` ends it.
-  void begin_attempt(LiveStream& stream, MoveFunction<void()> give_up);
+  // An attempt's call was sent. `begun` hears when its first event is there, `give_up` ends it.
+  void begin_attempt(LiveStream& stream, MoveFunction<void(const HttpHeaders& head)> begun,
+                     MoveFunction<void()> give_up);
   // The attempt's outcome is known: takes in what is left. A success is answered with what the step is recorded with.
   Payload end_attempt(const std::shared_ptr<LiveStream>& stream, bool is_success);
   void stir(LiveStream& stream);

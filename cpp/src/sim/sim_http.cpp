@@ -86,7 +86,10 @@ void SimHttp::send_chunks(CallId call, HttpOutcome outcome, size_t at) {
     const std::string& whole = outcome.response.body;
     const size_t bytes = whole.size() / 3 + 1;
     if (at < whole.size()) {
-      if (!found->second.body(std::string_view(whole).substr(at, bytes))) {
+      HttpResponse head;
+      head.status = outcome.response.status;
+      head.headers = outcome.response.headers;
+      if (!found->second.body(head, std::string_view(whole).substr(at, bytes))) {
         cancel(call);
         return;
       }

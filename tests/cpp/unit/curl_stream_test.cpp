@@ -40,8 +40,9 @@ class CurlStreamTest : public ::testing::Test {
     bool is_over = false;
     call_ = transport_->stream(
         std::move(request),
-        [&](std::string_view bytes) {
+        [&](const HttpResponse& head, std::string_view bytes) {
           EXPECT_FALSE(is_over) << "bytes after the outcome";
+          EXPECT_TRUE(is_event_stream(head));
           seen.streamed += bytes;
           ++seen.chunks;
           return take(bytes);
@@ -157,7 +158,7 @@ TEST_F(CurlStreamTest, AConnectionIsUsedAgainAfterAStream) {
   std::function<void()> send_next = [&] {
     transport_->stream(
         get(server.url()),
-        [&](std::string_view bytes) {
+        [&](const HttpResponse&, std::string_view bytes) {
           streamed += bytes;
           return true;
         },

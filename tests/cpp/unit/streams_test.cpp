@@ -219,5 +219,97 @@ TEST(Streams, AStepThatFailsForGoodTellsItsReaders) {
   EXPECT_EQ(1U, world.take(ItemKind::kStreamText).size()) << "and those who come later";
 }
 
+// Streams that bring a first event when they are told to, and never end.
+class OpenHttp final : public HttpTransport {
+ public:
+  CallId send(HttpRequest, HttpDone) override { return 0; }
+  CallId stream(HttpRequest, HttpBody body, HttpDone done) override {
+    bodies.push_back(std::move(body));
+    dones.push_back(std::move(done));
+    return bodies.size();
+  }
+  void cancel(CallId) override {}
+  void begin_all(HttpHeaders headers = {}) {
+    HttpResponse head;
+    head.status = 200;
+    head.headers = std::move(headers);
+    for (; begun < bodies.size(); ++begun) bodies[begun](head, "data: {\"text\":\"x\"}\n\n");
+  }
+
+  std::vector<HttpBody> bodies;
+  std::vector<HttpDone> dones;
+  size_t begun = 0;
+};
+
+class StreamsInLine : public ::testing::Test {
+ protected:
+  StreamsInLine() {
+    dispatcher_.serve("q", kRunCount);
+    std::vector<StartRequest> requests(kRunCount);
+    for (StartRequest& request : requests) {
+      request.run.workflow = "w";
+      request.run.queue = "q";
+    }
+    dispatcher_.start(std::move(requests), [](const std::vector<StartAnswer>&) {});
+    run_for(100);
+    std::vector<Report> reports;
+    for (const Item& item : std::exchange(items_, {})) {
+      Report& report = reports.emplace_back();
+      report.kind = ReportKind::kCall;
+      report.run = item.run;
+      report.token = item.token;
+      report.step = "s";
+      report.call = std::make_unique<CallSpec>();
+      report.call->request.url = kUrl;
+      report.call->stream.emplace();
+      report.call->stream->text_pointers = {"/text"};
+      report.call->stream->end_data = "[DONE]";
+      report.call->admission.bucket = "peer:model#1";
+    }
+    dispatcher_.report(std::move(reports));
+    run_for(1'000);
+  }
+  void run_for(int64_t ms) {
+    const int64_t until = clock_.now_ms() + ms;
+    while (clock_.step(until)) {
+    }
+  }
+
+  static constexpr size_t kRunCount = 200;
+  sim::SimClock clock_{1};
+  sim::StoreFaults faults_;
+  sim::SimLoop loop_{clock_, 1};
+  sim::SimStore store_{clock_, loop_, std::make_shared<MemoryTable>(), faults_};
+  OpenHttp http_;
+  std::vector<Item> items_;
+  Dispatcher dispatcher_{loop_, store_, http_,
+                         [this](std::vector<Item>& more) {
+                           for (Item& item : more) items_.push_back(std::move(item));
+                           more.clear();
+                         },
+                         DispatcherOptions{}};
+};
+
+// With a window that opened when streams end, the last of 200 had waited for three that came before.
+TEST_F(StreamsInLine, WhoWaitsIsSentWhenTheOnesBeforeHaveBegun) {
+  EXPECT_LT(http_.bodies.size(), 60U) << "of a peer that nobody knows";
+  while (http_.begun < kRunCount) {
+    const size_t before = http_.bodies.size();
+    http_.begin_all();
+    run_for(100);
+    ASSERT_GE(http_.bodies.size(), std::min(3 * before, kRunCount)) << "twice as many each round";
+  }
+  EXPECT_EQ(kRunCount, items_.size()) << "each has brought its text";
+}
+
+TEST_F(StreamsInLine, TheirHeadsTellTheLimits) {
+  const size_t first = http_.bodies.size();
+  ASSERT_LT(first, 60U);
+  http_.begin_all({{"x-ratelimit-limit-requests", "60"}, {"x-ratelimit-remaining-requests", "0"}});
+  run_for(10'000);
+  EXPECT_LE(http_.bodies.size() - first, 11U) << "one a second";
+  EXPECT_GE(http_.bodies.size() - first, 5U);
+}
+
 }  // namespace
 }  // namespace stepwell::detail
