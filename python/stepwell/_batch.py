@@ -19,7 +19,7 @@ from stepwell._starts import start_request
 from stepwell._types import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
     from stepwell._engine import Engine
     from stepwell._workflow import Workflow
@@ -29,6 +29,9 @@ R = TypeVar("R")
 _CHUNK_FIRST = 32  # small, so that work begins at once; each is twice as large as the one before
 _CHUNK_MAX = 512
 _AHEAD_MIN = 2048
+
+#: Place, run, status, payload, and whether an earlier process had finished it.
+_End = tuple[int, int, int, bytes, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Batch(Generic[R]):
         self.budget_name = engine._adopt(own)  # noqa: SLF001
         self._budgets = joined(engine._worker.budgets, self.budget_name)  # noqa: SLF001
         self._ready = threading.Condition()
-        self._done: deque[tuple[int, int, int, bytes, bool]] = deque()
+        self._done: deque[_End] = deque()
         self._started = self._finished = self._failed = self._recorded = 0
         self._total: int | None = None
         self._feed_error: BaseException | None = None
@@ -177,17 +180,21 @@ class Batch(Generic[R]):
 
         An empty list after a timeout; None once everything has been returned.
         """
+        ends = self._ends(timeout)
+        return None if ends is None else [self._outcome(*end) for end in ends]
+
+    def _ends(self, timeout: float | None = None) -> list[_End] | None:
         with self._ready:
             self._ready.wait_for(lambda: self._done or self._is_over(), timeout)
-            batch = list(self._done)
+            ends = list(self._done)
             self._done.clear()
-            is_over = not batch and self._is_over()
+            is_over = not ends and self._is_over()
         if is_over:
             self._engine._worker.close_group(self._group)  # noqa: SLF001
             if self._feed_error is not None:
                 raise self._feed_error
             return None
-        return [self._outcome(*outcome) for outcome in batch]
+        return ends
 
     def _is_over(self) -> bool:
         return self._is_stopped or (self._total is not None and self._finished >= self._total)
@@ -204,32 +211,43 @@ class Batch(Generic[R]):
 
     async def __aiter__(self) -> AsyncIterator[BatchItem[R]]:
         """Yield outcomes as they finish, on the caller's event loop."""
+        async for ends in self._aends():
+            for end in ends:
+                yield self._outcome(*end)
+
+    async def _aends(self) -> AsyncGenerator[list[_End], None]:
         event = asyncio.Event()
         waker = (asyncio.get_running_loop(), event)
         self._wakers.append(waker)
         try:
             while True:
                 event.clear()
-                batch = self.take(timeout=0)
-                if batch is None:
+                ends = self._ends(timeout=0)
+                if ends is None:
                     return
-                for item in batch:
-                    yield item
-                if not batch:
+                if ends:
+                    yield ends
+                else:
                     await event.wait()
         finally:
             self._wakers.remove(waker)
 
     def results(self) -> list[R]:
         """Wait for all and return their values in input order. Raises the first item's error, by position."""
-        return _in_order(list(self))
+        results = _Results(self._flow)
+        while (ends := self._ends()) is not None:
+            results.add(ends)
+        return results.in_order()
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for all on the caller's event loop; the values in input order."""
         return self._gather().__await__()
 
     async def _gather(self) -> list[R]:
-        return _in_order([item async for item in self])
+        results = _Results(self._flow)
+        async for ends in self._aends():
+            results.add(ends)
+        return results.in_order()
 
     def stop(self) -> None:
         """Start nothing more and end iterations. What was started goes on, and is found again by key."""
@@ -260,9 +278,22 @@ class Batch(Generic[R]):
         return f"<batch of {self._flow.name}: {progress.finished}/{total} finished, {progress.failed} failed>"
 
 
-def _in_order(items: list[BatchItem[R]]) -> list[R]:
-    items.sort(key=lambda item: item.index)
-    for item in items:
-        if item.error is not None:
-            raise item.error
-    return [item.value for item in items]  # type: ignore[misc]
+class _Results(Generic[R]):
+    """The values of a batch by their places. No object a value: the garbage collector would look at each again and again."""
+
+    def __init__(self, flow: Workflow[..., R]) -> None:
+        self._type = flow.returns
+        self._values: dict[int, R] = {}
+        self._errors: dict[int, WorkflowError] = {}
+
+    def add(self, ends: list[_End]) -> None:
+        for index, run, status, payload, _ in ends:
+            if status == RunStatus.SUCCEEDED:
+                self._values[index] = _codec.decode(payload, self._type)
+            else:
+                self._errors[index] = run_error(run, status, payload)
+
+    def in_order(self) -> list[R]:
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        return [self._values[index] for index in sorted(self._values)]

@@ -44,6 +44,7 @@ def _default(value: Any) -> Any:
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_default)
+_decode_json = json.JSONDecoder().decode  # json.loads would look for the encoding first
 
 
 def encode(value: Any, what: str = "value") -> bytes:
@@ -99,7 +100,7 @@ def is_plain(annotation: Any) -> bool:
 def decode(payload: bytes, annotation: Any = Any, what: str = "value") -> Any:
     """Return the value of JSON bytes as `annotation`. Raises InputError SW-E1211 when it does not fit."""
     try:
-        return json.loads(payload) if is_plain(annotation) else _adapter(annotation).validate_json(payload)
+        return _decode_json(payload.decode()) if is_plain(annotation) else _adapter(annotation).validate_json(payload)
     except (ValueError, TypeError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
         raise InputError(
             "SW-E1211", f"the {what} does not fit its type: {error}", got=payload[:200], expected=repr(annotation)

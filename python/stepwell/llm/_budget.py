@@ -172,12 +172,16 @@ class Budget:
 _counted: contextvars.ContextVar[Budget | None] = contextvars.ContextVar("stepwell_budget", default=None)
 
 
-@contextlib.contextmanager
-def counted(budget: Budget | None) -> Iterator[None]:
+_NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
+
+
+def counted(budget: Budget | None) -> contextlib.AbstractContextManager[None]:
     """Let the calls that are prepared inside count against `budget`, too."""
-    if budget is None:
-        yield
-        return
+    return _NOTHING if budget is None else _counting(budget)
+
+
+@contextlib.contextmanager
+def _counting(budget: Budget) -> Iterator[None]:
     from stepwell._workflow import current_activation
 
     if current_activation.get() is None:
