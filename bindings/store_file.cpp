@@ -166,6 +166,41 @@ RunRecord record_from_python(const py::handle& tuple) {
   return record;
 }
 
+using Limits = std::tuple<std::string, int64_t, int64_t, int64_t, int64_t, bool, bool>;
+
+py::tuple settings_of(const StoreSettings& settings) {
+  return py::make_tuple(list_of(settings.documents,
+                                [](const Document& each) {
+                                  return py::make_tuple(text_of(each.kind), text_of(each.name), each.version, each.at,
+                                                        to_bytes(each.body));
+                                }),
+                        list_of(settings.queues, [](const auto& each) {
+                          const QueueLimits& limits = each.second;
+                          return py::make_tuple(text_of(each.first), limits.in_flight_max, limits.group_in_flight_max,
+                                                limits.rate_count, limits.rate_period_ms, limits.is_fair,
+                                                limits.is_paused);
+                        }));
+}
+
+StoreSettings settings_from_python(const py::list& documents, const py::list& queues) {
+  StoreSettings settings;
+  for (const py::handle each : documents) {
+    Fields fields(each);
+    Document& document = settings.documents.emplace_back();
+    fields.read(document.kind);
+    fields.read(document.name);
+    fields.read(document.version);
+    fields.read(document.at);
+    document.body = fields.next<py::bytes>();
+  }
+  for (const py::handle each : queues) {
+    auto& [name, limits] = settings.queues.emplace_back();
+    std::tie(name, limits.in_flight_max, limits.group_in_flight_max, limits.rate_count, limits.rate_period_ms,
+             limits.is_fair, limits.is_paused) = each.cast<Limits>();
+  }
+  return settings;
+}
+
 void register_checks(py::class_<StoreFile>& file) {
   file.def("facts", [](StoreFile& file) { return facts_of(value_or_raise(without_gil([&] { return file.facts(); }))); })
       .def(
@@ -215,6 +250,15 @@ void register_copies(py::class_<StoreFile>& file) {
             return py::make_tuple(counts.added_count, counts.known_count);
           },
           py::arg("records"), py::pos_only())
+      .def("settings",
+           [](StoreFile& file) { return settings_of(value_or_raise(without_gil([&] { return file.settings(); }))); })
+      .def(
+          "add_settings",
+          [](StoreFile& file, const py::list& documents, const py::list& queues) {
+            const StoreSettings taken = settings_from_python(documents, queues);
+            raise_unless_ok(without_gil([&] { return file.add_settings(taken); }));
+          },
+          py::arg("documents"), py::arg("queues"), py::pos_only())
       .def(
           "back_up",
           [](StoreFile& file, const std::string& target) {

@@ -20,6 +20,7 @@ from stepwell._approval_case import (
     request_of,
 )
 from stepwell._errors import BusyError, ConflictError, InputError, NotFoundError, WaitTimeout, WorkflowError
+from stepwell._pages import pages
 from stepwell._run import Run
 from stepwell._types import RunStatus, run_name, run_number
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from stepwell._workflow import Workflow
 
 APPROVAL_FLOW = "stepwell.approval"
-#: How far `approvals` and `approval(key)` look back: so many of the newest approvals.
-SCAN_COUNT_MAX = 10_000
-_PAGE = 200
 _WAIT_S = 30.0
 
 
@@ -303,22 +301,20 @@ class ApprovalInbox:
         raise NotImplementedError
 
     def approvals(self, *, pending: bool = True, limit: int = 1_000) -> list[Approval]:
-        """Return approvals, the newest first: those that wait for people, or with `pending=False` all.
-
-        Looks through the newest 10,000 and returns at most `limit`.
-        """
+        """Return approvals, the newest first and at most `limit`: those that wait for people, or with `pending=False` all."""
         if limit < 1:
             raise InputError("SW-E1014", "limit must be at least 1", got=limit)
         self._approval_flow()
-        count = _PAGE
-        while True:
-            rows = self._core.find(workflow=APPROVAL_FLOW, count_max=count)
-            wanted = [row[0] for row in rows if not (pending and RunStatus(row[1]).is_final)]
-            if len(wanted) >= limit or len(rows) < count or count >= SCAN_COUNT_MAX:
+        found: list[Approval] = []
+        for row in pages(self._core, APPROVAL_FLOW):
+            if pending and RunStatus(row[1]).is_final:
+                continue
+            approval = self.approval(row[0])
+            if not pending or approval.status == ApprovalStatus.PENDING:
+                found.append(approval)
+            if len(found) == limit:
                 break
-            count = min(count * 4, SCAN_COUNT_MAX)
-        found = [self.approval(run) for run in wanted[:limit]]
-        return [each for each in found if not pending or each.status == ApprovalStatus.PENDING]
+        return found
 
     def approval(self, approval: str | int) -> Approval:
         """Return one approval by its id ("r_1a2b3c") or its key (the newest with it). NotFoundError SW-E1005 without it."""
@@ -326,7 +322,7 @@ class ApprovalInbox:
         run = approval if isinstance(approval, int) else run_number(approval)
         rows = self._core.find(run=run, with_events=True) if run else []
         if not rows and isinstance(approval, str):
-            for row in self._core.find(workflow=flow.name, count_max=SCAN_COUNT_MAX):
+            for row in pages(self._core, flow.name):
                 if json.loads(row[6])["key"] == approval:
                     rows = self._core.find(run=row[0], with_events=True)
                     break

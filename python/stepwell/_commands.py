@@ -6,6 +6,7 @@ One process owns a file: while an engine has it open they say so (SW-E1101) and 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell import _budget_commands, _codec
 from stepwell._errors import InputError, NotFoundError
 from stepwell._history import HistoryEntry, history_of
+from stepwell._pages import pages
 from stepwell._terminal import printable, table, text_of
 from stepwell._types import RunStatus, run_name, run_number
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from stepwell._approval_inbox import Approval
     from stepwell._engine import Engine
 
-_SCAN_COUNT_MAX = 10_000
 _SHOWN = ("key", "parent", "version", "input", "result")
 _STATUSES = [status.name.lower() for status in RunStatus]
 
@@ -87,9 +88,8 @@ def runs(args: argparse.Namespace) -> str:
     wanted = RunStatus[args.status.upper()] if args.status else None
     is_failed = wanted in (RunStatus.FAILED, RunStatus.DEAD)
     with _open(args.store) as engine:
-        count_max = args.last if wanted is None else _SCAN_COUNT_MAX
-        rows = engine._core.find(workflow=args.workflow, is_failed=is_failed, count_max=count_max)  # noqa: SLF001
-    rows = [row for row in rows if wanted is None or row[1] == wanted][: args.last]
+        found = pages(engine._core, args.workflow, is_failed=is_failed)  # noqa: SLF001
+        rows = list(itertools.islice((row for row in found if wanted is None or row[1] == wanted), args.last))
     if args.json:
         return "\n".join(json.dumps(_run(row), ensure_ascii=False) for row in rows)
     lines = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._errors import ConflictError, InputError
+from stepwell._pages import pages
 from stepwell._starts import now_ms, plain_request, sla_until
 from stepwell._types import RunStatus, run_name
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from stepwell._run import Run
     from stepwell._workflow import Workflow
 
-_PAGE = 500
 _CHANGING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|r_[0-9a-f]+|\d+", re.IGNORECASE)
 _FRAME = re.compile(r'File "([^"]+)", line \d+, in (\S+)')
 # EventKind of the core: what belongs to the old run alone.
@@ -67,18 +67,10 @@ class DeadLetters:
 
     def __iter__(self) -> Iterator[DeadLetter]:
         """Give each letter; pages are read as they are needed."""
-        before = 0
-        while True:
-            rows = self._engine._core.find(  # noqa: SLF001
-                workflow=self._flow.name if self._flow else "", is_failed=True, before=before, count_max=_PAGE
-            )
-            for row in rows:
-                letter = _letter(row)
-                if self._where is None or self._where(letter):
-                    yield letter
-            if len(rows) < _PAGE:
-                return
-            before = rows[-1][0]
+        for row in pages(self._engine._core, self._flow.name if self._flow else "", is_failed=True):  # noqa: SLF001
+            letter = _letter(row)
+            if self._where is None or self._where(letter):
+                yield letter
 
     def groups(self) -> list[tuple[str, int]]:
         """Return how many letters have the same fingerprint, the most frequent first."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from stepwell._pages import pages
 from stepwell._starts import now_ms
 from stepwell._types import Duration, duration_ms
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from stepwell._workflow import Workflow
 
 _EVENT_SLA_BREACHED = 7
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,7 @@ def breaches(core: Any, flow: Workflow[..., Any] | None, last: Duration | None) 
     """Return the breaches of the store, newest first."""
     since = 0 if last is None else now_ms() - duration_ms(last, "last")
     found: list[Breach] = []
-    before = 0
-    while True:
-        rows = core.find(
-            workflow=flow.name if flow else "", is_breached=True, before=before, count_max=_PAGE, with_events=True
-        )
-        for row in rows:
-            events = [event for event in row[10] if event[0] == _EVENT_SLA_BREACHED and event[4] >= since]
-            found.extend(Breach(**json.loads(event[3])) for event in events)
-        if len(rows) < _PAGE:
-            return sorted(found, key=lambda breach: breach.at_ms, reverse=True)
-        before = rows[-1][0]
+    for row in pages(core, flow.name if flow else "", is_breached=True, with_events=True):
+        events = [event for event in row[10] if event[0] == _EVENT_SLA_BREACHED and event[4] >= since]
+        found.extend(Breach(**json.loads(event[3])) for event in events)
+    return sorted(found, key=lambda breach: breach.at_ms, reverse=True)

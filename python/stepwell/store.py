@@ -237,6 +237,8 @@ def rescue(path: str | Path) -> bool:
 def export(path: str | Path, target: str | Path, *, progress: Progress | None = None) -> int:
     """Write every run as a line of JSON, with its history, messages and key, and return how many there are.
 
+    Before them goes a line of settings: schedules, budgets, and the limits and pauses of queues.
+
     `target` must not exist (ConflictError SW-E1107) and has its name only when it is whole.
     """
     from stepwell import __version__
@@ -251,6 +253,9 @@ def export(path: str | Path, target: str | Path, *, progress: Progress | None = 
         first = _store_records.header(file.facts()["schema"], __version__)
         digest.update(first)
         out.write(first)
+        settings = _store_records.settings_line(file.settings())
+        digest.update(settings)
+        out.write(settings)
         for record in _all_records(file):
             line = _store_records.line_of(record)
             if len(line) > _store_records.LINE_BYTES_MAX:
@@ -298,13 +303,17 @@ def import_runs(path: str | Path, source: str | Path, *, progress: Progress | No
     with file:
         if os.path.exists(path) and os.path.samefile(path, source):  # noqa: PTH110, PTH121 - any kind of path
             raise InputError("SW-E1108", f"{name} is the store itself", expected="an export")
-        count = _store_records.check(name, file)
+        left = _store_records.check(name, file)
+        file.seek(0)
+        settings = _store_records.settings(name, file)
         file.seek(0)
         with _opened(path, _CREATE) as into:
-            for number, record, line_bytes in _store_records.records(name, file):
+            into.add_settings(*settings)
+            for _, record, line_bytes in _store_records.records(name, file):
                 waiting.append(record)
                 waiting_bytes += line_bytes
-                if len(waiting) == _SLICE_RUNS or waiting_bytes > _SLICE_BYTES or number == count + 1:
+                left -= 1
+                if len(waiting) == _SLICE_RUNS or waiting_bytes > _SLICE_BYTES or not left:
                     fresh, same = into.add(waiting)
                     added, known, waiting, waiting_bytes = added + fresh, known + same, [], 0
                     if progress:

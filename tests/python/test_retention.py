@@ -180,3 +180,19 @@ def test_policies_that_break_a_promise_are_refused(bad: dict[str, Any], code: st
     with pytest.raises(sw.InputError) as caught:
         sw.Retention(**bad)
     assert caught.value.code == code
+
+
+def test_starts_that_others_could_join_go_with_their_runs(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with sw.Engine(path) as engine:
+        for number in range(100):
+            collapse: Any = sw.Debounce(f"k{number}", "1ms") if number % 2 else sw.Singleton(f"k{number}")
+            engine.start(thinks, "a", collapse=collapse).result(20)
+    assert count(path, "collapsed") == 100
+    age(path, 40)
+    with sw.Engine(path, retention="30d") as engine:
+        until(lambda: engine.counters()["runs_deleted"] == 100)
+        engine.start(thinks, "b", collapse=sw.Singleton("k0")).result(20)
+    with sw.Engine(path, retention="1ms") as engine:
+        until(lambda: engine.counters()["runs_deleted"] == 1)
+    assert count(path, "collapsed") <= 1, "those of the pass before are gone"

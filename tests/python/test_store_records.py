@@ -61,7 +61,7 @@ def test_import_goes_on_where_it_was_stopped(path: Path, tmp_path: Path, monkeyp
 
 def rewritten(lines: list[bytes]) -> bytes:
     """The lines with a trailer that fits them."""
-    return b"".join(lines) + _store_records.trailer(len(lines) - 1, hashlib.sha256(b"".join(lines)).hexdigest())
+    return b"".join(lines) + _store_records.trailer(len(lines) - 2, hashlib.sha256(b"".join(lines)).hexdigest())
 
 
 def edited(line: bytes, **changes: Any) -> bytes:
@@ -80,8 +80,8 @@ CUTS = {
     "another program's": lambda raw: b'{"hello": 1}\n' * 5,
     "binary": lambda raw: os.urandom(5_000),
     "a store": lambda raw: b"SQLite format 3\0" + bytes(4096),
-    "a later format": lambda raw: raw.replace(b'"stepwell_export": 2', b'"stepwell_export": 3', 1),
-    "no format": lambda raw: raw.replace(b'"stepwell_export": 2', b'"stepwell_export": []', 1),
+    "a later format": lambda raw: raw.replace(b'"stepwell_export": 3', b'"stepwell_export": 4', 1),
+    "no format": lambda raw: raw.replace(b'"stepwell_export": 3', b'"stepwell_export": []', 1),
     "an archive with ../": lambda raw: b"../../etc/passwd\n\0\0" * 100,
 }
 
@@ -152,11 +152,99 @@ def test_conflicts_of_ids_and_keys_are_refused_and_change_nothing(path: Path, tm
     store.export(path, lines)
     parts = lines.read_bytes().splitlines(keepends=True)[:-1]
     before = dump(path)
-    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77"), parts[2]]))
+    lines.write_bytes(rewritten([*parts[:2], edited(parts[2], run="r_77"), parts[3]]))
     assert 'its key "d0" is another run\'s here' in str(refused("SW-E1108", store.import_runs, path, lines))
-    lines.write_bytes(rewritten([parts[0], edited(parts[1], run="r_77", key="new"), edited(parts[2], result="8")]))
+    lines.write_bytes(rewritten([*parts[:2], edited(parts[2], run="r_77", key="new"), edited(parts[3], result="8")]))
     assert "not the same" in str(refused("SW-E1108", store.import_runs, path, lines))
     assert dump(path) == before, "a slice is added whole or not at all"
+
+
+SCHEDULE = sw.Schedule("nightly", doubles, "0 3 * * *", value=7, tz="Europe/Berlin")
+
+
+def with_settings(path: Path) -> Path:
+    with sw.Engine(path) as engine:
+        engine.apply_schedules([SCHEDULE])
+        engine.queue("slow").limit(concurrency=2, per_group=1, rate=sw.Rate(5, "1d"))
+        engine.queue("stopped").pause()
+    return path
+
+
+def test_schedules_and_the_limits_of_queues_come_along(tmp_path: Path) -> None:
+    path, lines, new = with_settings(tmp_path / "s.db"), tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(path, lines)
+    assert store.import_runs(new, lines).added == 1, "the run that waits for the next fire"
+    assert dump(new) == dump(path)
+    with sw.Engine(path) as old, sw.Engine(new) as engine:
+        assert engine.apply_schedules([SCHEDULE]) == sw.Applied(unchanged=("nightly",))
+        for name in ("slow", "stopped"):
+            assert engine.queue(name).info() == old.queue(name).info()
+        assert engine.queue("stopped").info().paused
+    assert store.import_runs(new, lines).known == 1
+
+
+def test_settings_that_are_others_here_are_refused_before_any_run(path: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "runs.jsonl"
+    store.export(with_settings(path), lines)
+    for number, change_here in enumerate(
+        (
+            lambda engine: engine.queue("slow").limit(concurrency=3),
+            lambda engine: engine.apply_schedules([sw.Schedule("nightly", doubles, "0 4 * * *")]),
+        )
+    ):
+        with sw.Engine(new := tmp_path / f"{number}.db") as engine:
+            change_here(engine)
+        runs = store.info(new).run_count
+        error = refused("SW-E1108", store.import_runs, new, lines)
+        assert "not the same" in error.message
+        assert store.info(new).run_count == runs
+
+
+def as_format(form: int, lines: list[bytes], runs: list[dict[str, Any]]) -> bytes:
+    """An export of a format that had no line of settings."""
+    body = edited(lines[0], stepwell_export=form) + b"".join(json.dumps(run).encode() + b"\n" for run in runs)
+    return body + _store_records.trailer(len(runs), hashlib.sha256(body).hexdigest())
+
+
+def test_exports_of_older_formats_are_read(path: Path, tmp_path: Path) -> None:
+    lines, other = tmp_path / "runs.jsonl", tmp_path / "other.db"
+    store.export(path, lines)
+    written = lines.read_bytes().splitlines(keepends=True)[:-1]
+    runs = [json.loads(line) for line in written[2:]]
+    older = [{name: run[name] for name in run if name not in ("streams", "budgets")} for run in runs]
+    for form, its_runs in ((1, older), (2, runs)):
+        lines.write_bytes(as_format(form, written, its_runs))
+        new = tmp_path / f"{form}.db"
+        assert store.import_runs(new, lines) == store.Added(32, 0)
+        assert dump(new) == dump(path)
+    lines.write_bytes(as_format(2, written, older))
+    assert "budgets, streams" in str(refused("SW-E1108", store.import_runs, other, lines))
+    lines.write_bytes(as_format(3, written, runs))
+    assert refused("SW-E1108", store.import_runs, other, lines), "the settings are missing"
+
+
+BAD_SETTINGS: dict[str, dict[str, Any]] = {
+    "documents: [0].kind": {"documents": [["", "n", 1, 1, "{}"]]},
+    "documents: [0].version": {"documents": [["schedule", "n", 0, 1, "{}"]]},
+    "documents: [0]: expected": {"documents": [["schedule"]]},
+    "queues: [0].in_flight_max": {"queues": [["q", -2, -1, 0, 0, False, False]]},
+    "queues: [0].rate_count": {"queues": [["q", -1, -1, -1, 0, False, False]]},
+    "queues: [0].rate_period_ms": {"queues": [["q", -1, -1, 1, -5, False, False]]},
+    "queues: [0].is_paused": {"queues": [["q", -1, -1, 0, 0, False, 1]]},
+    "members": {"more": []},
+}
+
+
+@pytest.mark.parametrize("member", BAD_SETTINGS)
+def test_162_settings_with_wrong_values_are_named(tmp_path: Path, member: str) -> None:
+    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
+    store.export(with_settings(tmp_path / "s.db"), lines)
+    parts = lines.read_bytes().splitlines(keepends=True)[:-1]
+    parts[1] = edited(parts[1], **BAD_SETTINGS[member])
+    lines.write_bytes(rewritten(parts))
+    error = refused("SW-E1108", store.import_runs, new, lines)
+    assert (error.loc, member in error.message) == ("line 2", True), error.message
+    assert not new.exists()
 
 
 def test_149_export_onto_the_store_itself_or_to_a_place_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
@@ -166,21 +254,6 @@ def test_149_export_onto_the_store_itself_or_to_a_place_that_cannot_be_written(p
     refused("SW-E1108", store.import_runs, path, path)
     refused("SW-E1108", store.import_runs, path, tmp_path / "missing.jsonl")
     assert path.read_bytes() == before
-
-
-def test_an_export_of_format_1_brings_its_runs_without_streams(path: Path, tmp_path: Path) -> None:
-    lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
-    store.export(path, lines)
-    header, *rest = lines.read_bytes().splitlines(keepends=True)[:-1]
-    header = edited(header, stepwell_export=1)
-    older = [json.loads(line) for line in rest]
-    assert all(each.pop("streams") == [] and each.pop("budgets") == "" for each in older)
-    raw = [json.dumps(each).encode() + b"\n" for each in older]
-    lines.write_bytes(rewritten([header, *raw]))
-    assert store.import_runs(new, lines) == store.Added(len(raw), 0)
-    assert dump(new) == dump(path)
-    lines.write_bytes(rewritten([edited(header, stepwell_export=2), *raw]))
-    assert "budgets, streams" in str(refused("SW-E1108", store.import_runs, tmp_path / "other.db", lines))
 
 
 def test_streams_that_were_under_way_come_back_byte_by_byte(path: Path, tmp_path: Path) -> None:
@@ -193,7 +266,7 @@ def test_streams_that_were_under_way_come_back_byte_by_byte(path: Path, tmp_path
         "INSERT INTO stream_parts SELECT min(run), 'llm.stream', 1, 0, 'of one that has ended' FROM runs",
     )
     store.export(path, lines)
-    first, *_, last = [json.loads(line) for line in lines.read_bytes().splitlines()[1:-1]]
+    first, *_, last = [json.loads(line) for line in lines.read_bytes().splitlines()[2:-1]]
     assert first["streams"] == [["llm.stream", 1, "of one that has ended"]]
     assert last["streams"] == [["llm.draft", 1, {"base64": "Zv8="}], ["llm.stream", 3, "Grüße 請求"]]
     store.import_runs(new, lines)

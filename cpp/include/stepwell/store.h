@@ -43,7 +43,7 @@ struct FindRequest {
   bool with_events = false;
   bool is_failed = false;    // with a workflow alone, or with nothing: only kFailed and kDead
   bool is_breached = false;  // instead: only those with a kSlaBreached event
-  RunId before = 0;  // with is_failed or is_breached: only runs below this one, for the next page; 0: the newest
+  RunId before = 0;          // of a list: only runs below this one, for the next page; 0: the newest
 };
 
 struct ClaimAnswer {

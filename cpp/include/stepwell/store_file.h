@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "stepwell/history.h"
+#include "stepwell/queue.h"
 #include "stepwell/status.h"
 
 namespace stepwell {
@@ -78,6 +79,12 @@ struct RunRecords {
   RunId after = 0;
 };
 
+// What stands beside the runs: documents (schedules, budgets), and the queues that have limits, by name.
+struct StoreSettings {
+  std::vector<Document> documents;
+  std::vector<std::pair<std::string, QueueLimits>> queues;
+};
+
 struct ImportCounts {
   int64_t added_count = 0;
   int64_t known_count = 0;  // the very same was there
@@ -100,6 +107,9 @@ class StoreFile {
   virtual Result<RunRecords> read(RunId after, int64_t run_count_max, int64_t bytes_max) = 0;
   // All of them or none. A run that is there, and is not the very same, is kConflict with code::kStoreRecord.
   virtual Result<ImportCounts> add(const std::vector<RunRecord>& records) = 0;
+  virtual Result<StoreSettings> settings() = 0;
+  // All of them or none; kConflict as for add. What is there, the very same, stays.
+  virtual Status add_settings(const StoreSettings& settings) = 0;
   // Writes a copy without free pages, readable by its owner only. kConflict, code::kStoreTarget: `target` exists.
   virtual Status back_up(const std::string& target) = 0;
   // Replaces the file by such a copy, at once or not at all, and closes. Needs room for it beside the file.

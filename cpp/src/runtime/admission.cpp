@@ -221,7 +221,7 @@ PlaceId AdmissionStage::ask(CallRef call, const Admission& admission, int32_t pr
   if (bucket == nullptr) {
     Ruling ruling;
     ruling.pass = enter_circuit(circuit, call.attempt == 1);
-    rule_(call, std::move(ruling));
+    rule_(call, ruling);
     return 0;
   }
   const int64_t now = loop_.now_ms();
@@ -332,7 +332,7 @@ CallPass AdmissionStage::enter(Bucket& bucket, Circuit* circuit, Tenant& tenant,
 void AdmissionStage::send(Bucket& bucket, Circuit* circuit, Tenant& tenant, const CallRef& call, int64_t estimate) {
   Ruling ruling;
   ruling.pass = enter(bucket, circuit, tenant, call.attempt == 1, estimate);
-  rule_(call, std::move(ruling));
+  rule_(call, ruling);
 }
 
 std::optional<CallPass> AdmissionStage::pass_beside(const Admission& admission) {
@@ -364,7 +364,7 @@ void AdmissionStage::hold(const CallRef& call, int64_t wait_ms, int64_t spread_m
   Ruling ruling;
   ruling.kind = RulingKind::kHold;
   ruling.due_at = loop_.wall_ms() + wait_ms + random_up_to(random_state_, spread_ms);
-  rule_(call, std::move(ruling));
+  rule_(call, ruling);
 }
 
 bool AdmissionStage::hold_if_open(Circuit& circuit, const CallRef& call, Bucket* bucket) {
@@ -375,7 +375,7 @@ bool AdmissionStage::hold_if_open(Circuit& circuit, const CallRef& call, Bucket*
     ruling.kind = RulingKind::kRefuse;
     ruling.status = Status(StatusKind::kBusy, code::kCircuitOpen,
                            without_key(circuit.name) + " fails, and is asked again in " + std::to_string(wait) + " ms");
-    rule_(call, std::move(ruling));
+    rule_(call, ruling);
     return true;
   }
   ++circuit.held;
@@ -404,7 +404,7 @@ bool AdmissionStage::refuse_too_large(const Bucket& bucket, const CallRef& call,
   ruling.status = Status(StatusKind::kInvalid, code::kCallTooLarge,
                          "the call reserves " + std::to_string(tokens) + " tokens, and " + without_key(bucket.name) +
                              " is limited to " + std::to_string(most) + " a minute: it could never be sent");
-  rule_(call, std::move(ruling));
+  rule_(call, ruling);
   return true;
 }
 

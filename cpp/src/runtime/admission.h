@@ -61,7 +61,7 @@ using PlaceId = uint64_t;  // in a line; 0: none
 
 class AdmissionStage {
  public:
-  using Rule = MoveFunction<void(const CallRef& call, Ruling ruling)>;
+  using Rule = MoveFunction<void(const CallRef& call, const Ruling& ruling)>;
 
   // `rule` hears of each call asked for exactly once, unless it is withdrawn: inside ask, or later.
   AdmissionStage(Loop& loop, uint64_t seed, Rule rule);

@@ -44,8 +44,7 @@ Dispatcher::Dispatcher(Loop& loop, Store& store, HttpTransport& transport, Sink 
       self_(std::make_shared<Dispatcher*>(this)),
       streams_(loop, store, *this),
       random_state_(options.seed),
-      admission_(loop, options.seed,
-                 [this](const CallRef& call, Ruling ruling) { on_ruling(call, std::move(ruling)); }) {
+      admission_(loop, options.seed, [this](const CallRef& call, const Ruling& ruling) { on_ruling(call, ruling); }) {
   store_.watch([this, self = self_] {
     if (*self == nullptr) return;
     for (auto& [name, queue] : queues_) {

@@ -131,7 +131,7 @@ class Dispatcher : private StreamHost {
   bool keep(const std::shared_ptr<LiveStream>& stream, StreamPart part) override;
   void hand_out(Item item) override;
   void flush_all() override { flush(); }
-  void on_ruling(const CallRef& call, Ruling ruling);
+  void on_ruling(const CallRef& call, const Ruling& ruling);
   struct Attempt;
   void begin_attempt(const CallRef& call, std::shared_ptr<RunningCall> running, const CallPass& pass);
   void request(const std::shared_ptr<Attempt>& attempt, const CallPass& pass, CallId RunningCall::* slot);

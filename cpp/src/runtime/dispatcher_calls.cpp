@@ -18,7 +18,7 @@ void Dispatcher::send_call(RunId run, Active& active, const std::string& step, i
                                call->spec->admission, active.priority);
 }
 
-void Dispatcher::on_ruling(const CallRef& call, Ruling ruling) {
+void Dispatcher::on_ruling(const CallRef& call, const Ruling& ruling) {
   const auto found = active_.find(call.run);
   STEPWELL_CHECK(found != active_.end() && found->second->token == call.token, "a dropped call is withdrawn");
   Active& active = *found->second;

@@ -1,6 +1,8 @@
 #include "store/memory_store.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 
 #include "store/refusals.h"
 #include "store/retention.h"
@@ -310,6 +312,7 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
     }
   };
   const auto count_max = static_cast<size_t>(std::max<int64_t>(request.count_max, 0));
+  const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
   if (request.run != 0) {
     add(request.run);
   } else if (!request.key.empty()) {
@@ -321,10 +324,11 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
   } else if (!request.workflow.empty()) {
     const auto runs = by_workflow_.find(request.workflow);
     if (runs == by_workflow_.end()) return found;
-    for (auto run = runs->second.rbegin(); run != runs->second.rend() && found.size() < count_max; ++run) add(*run);
+    auto run = std::make_reverse_iterator(runs->second.lower_bound(before));
+    for (; run != runs->second.rend() && found.size() < count_max; ++run) add(*run);
   } else {
-    for (auto entry = entries_.rbegin(); entry != entries_.rend() && found.size() < count_max; ++entry)
-      add(entry->first);
+    auto entry = std::make_reverse_iterator(entries_.lower_bound(before));
+    for (; entry != entries_.rend() && found.size() < count_max; ++entry) add(entry->first);
   }
   return found;
 }
@@ -364,6 +368,9 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
       entries_.erase(here);
       ++answer.deleted_count;
     }
+  }
+  if (answer.deleted_count > 0) {
+    std::erase_if(collapsed_, [this](const auto& each) { return !entries_.contains(each.second.run); });
   }
   answer.is_over = true;
   return answer;

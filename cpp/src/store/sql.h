@@ -148,7 +148,7 @@ inline constexpr const char* kRowByRun =
     " LEFT JOIN held ON held.queue_id = runs.queue_id AND held.grp = runs.grp"
     " AND held.priority = coalesce(runs.priority, 0) AND held.run = runs.run WHERE runs.run = ?1";
 inline constexpr const char* kRunsByWorkflow =
-    "SELECT run FROM runs INDEXED BY runs_by_workflow WHERE workflow_id = ?1 ORDER BY run DESC LIMIT ?2";
+    "SELECT run FROM runs INDEXED BY runs_by_workflow WHERE workflow_id = ?1 AND run < ?2 ORDER BY run DESC LIMIT ?3";
 // ?1: a workflow, or 0 for all.
 inline constexpr const char* kRunsDead =
     "SELECT finished.run FROM finished INDEXED BY finished_dead CROSS JOIN runs USING(run)"
@@ -158,7 +158,7 @@ inline constexpr const char* kRunsBreached =
     "SELECT DISTINCT events.run FROM events INDEXED BY events_breached CROSS JOIN runs USING(run)"
     " WHERE kind = 7 AND events.run < ?2 AND (?1 = 0 OR workflow_id = ?1)"
     " ORDER BY events.run DESC LIMIT ?3";
-inline constexpr const char* kRunsNewest = "SELECT run FROM runs ORDER BY run DESC LIMIT ?1";
+inline constexpr const char* kRunsNewest = "SELECT run FROM runs WHERE run < ?1 ORDER BY run DESC LIMIT ?2";
 
 // Streams.
 inline constexpr const char* kStreamInsert =

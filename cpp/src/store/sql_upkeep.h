@@ -30,6 +30,12 @@ inline constexpr const char* kMessageKeysDelete = "DELETE FROM message_keys WHER
 inline constexpr const char* kStreamsDelete = "DELETE FROM stream_parts WHERE run = ?1";
 inline constexpr const char* kKeyDeleteOf = "DELETE FROM keys WHERE workflow_id = ?1 AND key = ?2 AND run = ?3";
 inline constexpr const char* kFinishedDelete = "DELETE FROM finished WHERE run = ?1";
+// Starts to join in, whose runs may be gone.
+inline constexpr const char* kCollapsedAfter =
+    "SELECT workflow_id, kind, key, EXISTS(SELECT 1 FROM runs WHERE runs.run = collapsed.run) FROM collapsed"
+    " WHERE (workflow_id, kind, key) > (?1, ?2, ?3) ORDER BY workflow_id, kind, key LIMIT ?4";
+inline constexpr const char* kCollapsedDelete =
+    "DELETE FROM collapsed WHERE workflow_id = ?1 AND kind = ?2 AND key = ?3";
 inline constexpr const char* kRunDelete = "DELETE FROM runs WHERE run = ?1";
 
 // Measuring. What users see of a payload is longer than what is kept of it.
@@ -125,6 +131,8 @@ inline constexpr const char* kRunList =
     " ORDER BY run LIMIT ?2";
 inline constexpr const char* kKeyFingerprint =
     "SELECT fingerprint FROM keys WHERE run = ?1 AND workflow_id = ?2 AND key = ?3";
+inline constexpr const char* kDocumentsAll = "SELECT kind, name, version, at, body FROM documents ORDER BY kind, name";
+inline constexpr const char* kQueuesAll = "SELECT queue_id FROM queues";
 inline constexpr const char* kMessageKeyList = "SELECT topic, key FROM message_keys WHERE run = ?1 ORDER BY topic, key";
 
 }  // namespace stepwell::detail::sql

@@ -1,5 +1,7 @@
 // SqliteRows: what retention lets go of. The cost of a slice is bounded by its rows, also for runs of long histories.
 #include <algorithm>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "store/retention.h"
@@ -19,6 +21,7 @@ struct Ended {
 }  // namespace
 
 Status SqliteRows::prune(const PruneRequest& request, PruneAnswer& answer) {
+  STEPWELL_TRY(forget_collapsed(request.rows_max));
   const int64_t youngest = request.now - shortest_ms(*request.policy);
   SqliteStatement* list = nullptr;
   STEPWELL_TRY(upkeep_statement(sql::kEndedAfter, list));
@@ -81,6 +84,28 @@ Status SqliteRows::drop_content(RunId run, bool is_dropped, int64_t& rows_left, 
   if (!is_empty) return Status::ok();
   STEPWELL_TRY(finish_upkeep(sql::kStreamsDelete, run));
   return finish_upkeep(sql::kMessageKeysDelete, run);
+}
+
+// A slice of the starts that others could have joined: those whose runs were deleted. Nothing leads from a run to them.
+Status SqliteRows::forget_collapsed(int64_t rows_max) {
+  auto& [workflow_id, kind, key] = collapsed_after_;
+  SqliteStatement* list = nullptr;
+  STEPWELL_TRY(upkeep_statement(sql::kCollapsedAfter, list));
+  list->bind(workflow_id, kind, Text{key}, rows_max);
+  std::vector<std::tuple<int64_t, int64_t, std::string>> gone;
+  int64_t row_count = 0;
+  int outcome = SQLITE_ROW;
+  while ((outcome = list->step()) == SQLITE_ROW) {
+    collapsed_after_ = {list->integer(0), list->integer(1), list->bytes(2)};
+    if (list->integer(3) == 0) gone.push_back(collapsed_after_);
+    ++row_count;
+  }
+  if (outcome != SQLITE_DONE) return file_.fault("look for old starts in", outcome);
+  for (const auto& [gone_workflow_id, gone_kind, gone_key] : gone) {
+    STEPWELL_TRY(finish_upkeep(sql::kCollapsedDelete, gone_workflow_id, gone_kind, Text{gone_key}));
+  }
+  if (row_count < rows_max) collapsed_after_ = {};
+  return Status::ok();
 }
 
 Status SqliteRows::delete_run(RunId run, int64_t workflow_id, const std::string& key) {

@@ -454,6 +454,8 @@ Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& fou
   if (request.run != 0) return add_found(request.run, request.with_events, found);
   const auto workflow = name_ids_.find(request.workflow);
   const bool is_known = workflow != name_ids_.end();
+  const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
+  const int64_t count_max = std::max<int64_t>(request.count_max, 0);
   std::vector<RunId> runs;
   SqliteStatement* list = nullptr;
   if (!request.key.empty()) {
@@ -461,14 +463,13 @@ Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& fou
     list = &key_find_.bind(workflow->second, Text{request.key});
   } else if (request.is_failed || request.is_breached) {
     if (!request.workflow.empty() && !is_known) return Status::ok();
-    const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
     SqliteStatement& wanted = request.is_breached ? runs_breached_ : runs_dead_;
-    list = &wanted.bind(is_known ? workflow->second : 0, before, std::max<int64_t>(request.count_max, 0));
+    list = &wanted.bind(is_known ? workflow->second : 0, before, count_max);
   } else if (!request.workflow.empty()) {
     if (!is_known) return Status::ok();
-    list = &runs_by_workflow_.bind(workflow->second, std::max<int64_t>(request.count_max, 0));
+    list = &runs_by_workflow_.bind(workflow->second, before, count_max);
   } else {
-    list = &runs_newest_.bind(std::max<int64_t>(request.count_max, 0));
+    list = &runs_newest_.bind(before, count_max);
   }
   int outcome = SQLITE_ROW;
   while ((outcome = list->step()) == SQLITE_ROW) runs.push_back(list->integer(0));

@@ -40,9 +40,11 @@ class SqliteRows {
   Status budgets(const std::string& name, std::vector<BudgetRow>& found) { return budgets_->list(name, found); }
   Status find(const FindRequest& request, std::vector<RunHistory>& found);
   Status prune(const PruneRequest& request, PruneAnswer& answer);
-  // Export and import; sqlite_records.cpp.
+  // Export and import; sqlite_records.cpp and sqlite_settings.cpp.
   Status list_records(RunId after, int64_t run_count_max, int64_t bytes_max, RunRecords& records);
   Status add_record(const RunRecord& record, ImportCounts& counts, Status& refusal);
+  Status list_settings(StoreSettings& settings);
+  Status add_settings(const StoreSettings& settings, Status& refusal);
   // Names the payloads of a run that cannot be read.
   Status check_payloads(RunId run, Findings& findings);
 
@@ -82,6 +84,7 @@ class SqliteRows {
   Status write_record(const RunRecord& record);
   Status place_record(const RunRecord& record);
   Status drop_content(RunId run, bool is_dropped, int64_t& rows_left, bool& is_empty);
+  Status forget_collapsed(int64_t rows_max);
   Status delete_run(RunId run, int64_t workflow_id, const std::string& key);
   Status upkeep_statement(const char* text, SqliteStatement*& statement);
   Status list_numbers(const char* text, RunId run, int64_t from, std::vector<int64_t>& numbers);
@@ -120,6 +123,7 @@ class SqliteRows {
   SqliteStatement message_delete_, messages_delete_;
   SqliteStatement lease_insert_, lease_delete_, finished_insert_;
   SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_, runs_breached_;
+  std::tuple<int64_t, int64_t, std::string> collapsed_after_;  // how far forget_collapsed has looked
   SqliteStatement collapsed_find_, collapsed_replace_, input_update_, waiting_put_off_;
   SqliteStatement document_replace_, document_delete_, document_version_, document_list_;
 };

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <utility>
 
 #include "stepwell/store_file.h"
@@ -174,23 +175,26 @@ class SqliteStoreFile final : public StoreFile {
 
   Result<ImportCounts> add(const std::vector<RunRecord>& records) override {
     ImportCounts counts;
+    const auto add_all = [&](Status& refusal) {
+      for (const RunRecord& record : records) {
+        STEPWELL_TRY(rows_->add_record(record, counts, refusal));
+        if (!refusal.is_ok()) break;
+      }
+      return Status::ok();
+    };
+    STEPWELL_TRY(change(add_all));
+    return counts;
+  }
+
+  Result<StoreSettings> settings() override {
+    StoreSettings settings;
     STEPWELL_TRY(need_rows());
-    STEPWELL_TRY(rows_->begin());
-    Status status;
-    Status refusal;
-    for (const RunRecord& record : records) {
-      status = rows_->add_record(record, counts, refusal);
-      if (!status.is_ok() || !refusal.is_ok()) break;
-    }
-    if (status.is_ok() && refusal.is_ok()) status = rows_->commit();
-    if (status.is_ok() && refusal.is_ok()) {
-      if (file_->wal_bytes() > kLogBytesMax) STEPWELL_TRY(file_->checkpoint());
-      return counts;
-    }
-    rows_->roll_back();
-    // Names and counts that were rolled back are forgotten too.
-    if (const Status again = begin(); status.is_ok() && !again.is_ok()) status = again;
-    return status.is_ok() ? refusal : status;
+    STEPWELL_TRY(rows_->list_settings(settings));
+    return settings;
+  }
+
+  Status add_settings(const StoreSettings& settings) override {
+    return change([&](Status& refusal) { return rows_->add_settings(settings, refusal); });
   }
 
   Status back_up(const std::string& target) override {
@@ -223,6 +227,22 @@ class SqliteStoreFile final : public StoreFile {
 
  private:
   static constexpr int64_t kLogBytesMax = 64 << 20;
+
+  // In one transaction, or not at all: when it fails, or refuses.
+  Status change(const std::function<Status(Status& refusal)>& work) {
+    STEPWELL_TRY(need_rows());
+    STEPWELL_TRY(rows_->begin());
+    Status refusal;
+    Status status = work(refusal);
+    if (status.is_ok() && refusal.is_ok()) status = rows_->commit();
+    if (status.is_ok() && refusal.is_ok()) {
+      return file_->wal_bytes() > kLogBytesMax ? file_->checkpoint() : Status::ok();
+    }
+    rows_->roll_back();
+    // Names and counts that were rolled back are forgotten too.
+    if (const Status again = begin(); status.is_ok() && !again.is_ok()) status = again;
+    return status.is_ok() ? refusal : status;
+  }
 
   [[nodiscard]] int is_stopped() const { return is_interrupted_ ? 1 : 0; }
 

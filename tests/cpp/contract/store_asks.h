@@ -102,8 +102,7 @@ class StoreAsks {
   }
   CommitAnswer commit_one(Transition transition) { return std::move(commit(batch(std::move(transition))).front()); }
   Result<std::vector<RunHistory>> claim(ClaimRequest request) {
-    Result<ClaimAnswer> answer =
-        wait<Result<ClaimAnswer>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
+    auto answer = wait<Result<ClaimAnswer>>([&](auto done) { store_.claim(std::move(request), std::move(done)); });
     if (!answer) return answer.error();
     return std::move(answer->runs);
   }

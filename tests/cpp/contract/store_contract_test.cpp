@@ -274,14 +274,15 @@ TEST_P(StoreContract, FindsDeadLettersPageByPage) {
   expect_ok(asks_->commit(batch(ending(1, 1, 0, "e", RunStatus::kFailed), ending(2, 1),
                                 ending(3, 1, 0, "e", RunStatus::kDead), ending(4, 1, 0, "e", RunStatus::kFailed),
                                 ending(5, 1, 0, "", RunStatus::kCancelled))));
-  const auto found = [&](const std::string& workflow, RunId before, int64_t count_max) {
+  const auto found = [&](const std::string& workflow, RunId before, int64_t count_max, bool is_failed = true) {
     FindRequest request;
     request.workflow = workflow;
-    request.is_failed = true;
+    request.is_failed = is_failed;
     request.before = before;
     request.count_max = count_max;
     std::vector<RunId> runs;
     const std::vector<RunHistory> histories = asks_->find(request).value();
+    runs.reserve(histories.size());
     for (const RunHistory& history : histories) runs.push_back(history.row.run);
     return runs;
   };
@@ -289,6 +290,9 @@ TEST_P(StoreContract, FindsDeadLettersPageByPage) {
   EXPECT_EQ(found("", 3, 2), (std::vector<RunId>{1}));
   EXPECT_EQ(found("triage", 0, 9), (std::vector<RunId>{3, 1}));
   EXPECT_TRUE(found("unheard of", 0, 9).empty());
+  EXPECT_EQ(found("", 5, 3, false), (std::vector<RunId>{4, 3, 2})) << "pages of all runs";
+  EXPECT_EQ(found("triage", 5, 3, false), (std::vector<RunId>{3, 2, 1}));
+  EXPECT_TRUE(found("triage", 1, 3, false).empty());
 }
 
 TEST_P(StoreContract, AForkBeginsWithWhatAnotherRunHadRecorded) {
