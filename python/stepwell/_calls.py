@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -123,10 +124,15 @@ def wait_name(activation: Activation, step: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=256)
+def _has_key(headers: tuple[tuple[str, str], ...]) -> bool:
+    return any(name.lower() == "idempotency-key" for name, _ in headers)
+
+
 def ready(activation: Activation, step: str, request: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the request as it is sent: with the step's idempotency key, and with what it may cost."""
     http = request[0]
-    if http[0] == "POST" and not any(name.lower() == "idempotency-key" for name, _ in http[2]):
+    if http[0] == "POST" and not _has_key(http[2]):
         key = ("Idempotency-Key", step_key_of(activation.run, step))
         request = ((http[0], http[1], (*http[2], key), *http[3:]), *request[1:])
     costing = request[_SPENDING] if len(request) > _SPENDING else ()

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Calls in flight. Ours: 64, 256 and 1,000 differ little. The peers run with both of theirs in every round, and the better
-# one counts; tried were 8 to 256, and more in flight made each of them slower: httpx looks through all its connections.
-# With 64, instructor stopped for good on a pinned core, all its requests answered.
-CLASSIFY_CONCURRENCY = 256
-PEER_CONCURRENCIES = {"openai": (16, 64), "langchain": (8, 32), "instructor": (8, 16)}
+# Calls in flight. Ours: 32 to 1,000 differ by a tenth, and 64 is best. The peers run with both of theirs in every round, and
+# the better one counts; tried were 8 to 256, and more in flight made each of them slower: httpx looks through all its
+# connections.
+CLASSIFY_CONCURRENCY = 64
+PEER_CONCURRENCIES = {"openai": (16, 64), "langchain": (8, 32), "instructor": (8, 64)}
 # The peers' rates do not depend on how many tickets there are.
 PEER_TICKETS = {"openai": 1_500, "langchain": 750, "instructor": 1_000}
 

@@ -22,7 +22,7 @@ from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, escaped
 from stepwell.llm._usage import checked, cost_of, price_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Awaitable, Generator, Sequence
 
     from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
@@ -252,14 +252,15 @@ class Classifier:
         if self._model is not None:
             price_of(self._model)
 
-    async def classify(self, text: str) -> Classification:
+    def classify(self, text: str) -> Awaitable[Classification]:
         """Classify `text`; inside a run as a recorded call (with the local model: a recorded step)."""
-        if self.is_local:
-            activation = current_activation.get()
-            if activation is None:
-                return self.classify_local(text)
-            return await activation.run_async_step(self._async_local_step, (text,), {})  # type: ignore[no-any-return]
-        return await converse(self.conversation(text))
+        return self._classify_here(text) if self.is_local else converse(self.conversation(text))
+
+    async def _classify_here(self, text: str) -> Classification:
+        activation = current_activation.get()
+        if activation is None:
+            return self.classify_local(text)
+        return await activation.run_async_step(self._async_local_step, (text,), {})  # type: ignore[no-any-return]
 
     def classify_blocking(self, text: str) -> Classification:
         """Classify `text` from plain code, waiting without the GIL."""

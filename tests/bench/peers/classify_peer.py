@@ -17,7 +17,8 @@ from typing import Any, Literal
 from drive import cpu_seconds
 from tickets import FORMAT, LABELS, messages, tickets
 
-# What labels a list of texts, so many at a time.
+# What labels a list of texts, so many at a time; and the SDK's client behind it. One that is left to the garbage collector
+# closes its sockets late, and asyncio then stops listening to the next client's, which have their numbers: it hangs.
 Labels = Callable[[list[str], int], Awaitable[list[str]]]
 KEY = "not-a-key"
 
@@ -33,7 +34,7 @@ async def bounded(one: Callable[[str], Awaitable[str]], texts: list[str], concur
     return await asyncio.gather(*(placed(text) for text in texts))
 
 
-def openai_labels(url: str) -> Labels:
+def openai_labels(url: str) -> tuple[Labels, Any]:
     """The SDK, the answer's JSON read by hand: the least that a careful user does."""
     import openai
 
@@ -51,10 +52,10 @@ def openai_labels(url: str) -> Labels:
             raise ValueError(given)
         return given["label"]
 
-    return lambda texts, concurrency: bounded(one, texts, concurrency)
+    return lambda texts, concurrency: bounded(one, texts, concurrency), client
 
 
-def langchain_labels(url: str) -> Labels:
+def langchain_labels(url: str) -> tuple[Labels, Any]:
     """ChatOpenAI with structured output, in `abatch`."""
     from langchain_openai import ChatOpenAI
 
@@ -68,10 +69,10 @@ def langchain_labels(url: str) -> Labels:
         answers: Any = await structured.abatch(asked, config={"max_concurrency": concurrency})
         return [answer["label"] for answer in answers]
 
-    return many
+    return many, None  # all models share one client
 
 
-def instructor_labels(url: str) -> Labels:
+def instructor_labels(url: str) -> tuple[Labels, Any]:
     """instructor over the SDK, structured output by the provider's schema."""
     import instructor
     import openai
@@ -81,9 +82,8 @@ def instructor_labels(url: str) -> Labels:
         label: Literal["Billing", "Technical", "General"]
         confidence: float
 
-    client: Any = instructor.from_openai(
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY), mode=instructor.Mode.JSON_SCHEMA
-    )
+    sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY)
+    client: Any = instructor.from_openai(sdk, mode=instructor.Mode.JSON_SCHEMA)
 
     async def one(text: str) -> str:
         answer = await client.chat.completions.create(
@@ -91,7 +91,7 @@ def instructor_labels(url: str) -> Labels:
         )
         return answer.label
 
-    return lambda texts, concurrency: bounded(one, texts, concurrency)
+    return lambda texts, concurrency: bounded(one, texts, concurrency), sdk
 
 
 CLIENTS = {"openai": openai_labels, "langchain": langchain_labels, "instructor": instructor_labels}
@@ -100,13 +100,15 @@ CLIENTS = {"openai": openai_labels, "langchain": langchain_labels, "instructor":
 async def measure(peer: str, url: str, count: int, concurrencies: list[int]) -> dict[str, float]:
     best: dict[str, float] = {}
     for concurrency in concurrencies:
-        label = CLIENTS[peer](url)
+        label, client = CLIENTS[peer](url)
         await label(tickets(min(count, 100)), concurrency)
         texts, began, cpu = tickets(count), time.perf_counter(), cpu_seconds()
         labels = await label(texts, concurrency)
         took, used = time.perf_counter() - began, cpu_seconds() - cpu
         if labels != ["Billing"] * count:
             raise SystemExit(f"{len(labels)} labels, {set(labels)}")
+        if client is not None:
+            await client.close()
         found = {"per_s": count / took, "cpu_us": used / count * 1e6, "concurrency": concurrency}
         best = max(best, found, key=lambda each: each.get("per_s", 0))
     return best
