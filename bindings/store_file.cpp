@@ -168,21 +168,28 @@ RunRecord record_from_python(const py::handle& tuple) {
 
 using Limits = std::tuple<std::string, int64_t, int64_t, int64_t, int64_t, bool, bool>;
 
+using Account = std::tuple<std::string, int64_t, int64_t, bool, RunId, WallMs, std::string>;
+
 py::tuple settings_of(const StoreSettings& settings) {
   return py::make_tuple(list_of(settings.documents,
                                 [](const Document& each) {
                                   return py::make_tuple(text_of(each.kind), text_of(each.name), each.version, each.at,
                                                         to_bytes(each.body));
                                 }),
-                        list_of(settings.queues, [](const auto& each) {
-                          const QueueLimits& limits = each.second;
-                          return py::make_tuple(text_of(each.first), limits.in_flight_max, limits.group_in_flight_max,
-                                                limits.rate_count, limits.rate_period_ms, limits.is_fair,
-                                                limits.is_paused);
+                        list_of(settings.queues,
+                                [](const auto& each) {
+                                  const QueueLimits& limits = each.second;
+                                  return py::make_tuple(text_of(each.first), limits.in_flight_max,
+                                                        limits.group_in_flight_max, limits.rate_count,
+                                                        limits.rate_period_ms, limits.is_fair, limits.is_paused);
+                                }),
+                        list_of(settings.accounts, [](const BudgetRow& each) {
+                          return py::make_tuple(text_of(each.name), each.cap.usd, each.cap.tokens, each.is_closed,
+                                                each.run, each.at, text_of(each.notes));
                         }));
 }
 
-StoreSettings settings_from_python(const py::list& documents, const py::list& queues) {
+StoreSettings settings_from_python(const py::list& documents, const py::list& queues, const py::list& accounts) {
   StoreSettings settings;
   for (const py::handle each : documents) {
     Fields fields(each);
@@ -197,6 +204,10 @@ StoreSettings settings_from_python(const py::list& documents, const py::list& qu
     auto& [name, limits] = settings.queues.emplace_back();
     std::tie(name, limits.in_flight_max, limits.group_in_flight_max, limits.rate_count, limits.rate_period_ms,
              limits.is_fair, limits.is_paused) = each.cast<Limits>();
+  }
+  for (const py::handle each : accounts) {
+    BudgetRow& row = settings.accounts.emplace_back();
+    std::tie(row.name, row.cap.usd, row.cap.tokens, row.is_closed, row.run, row.at, row.notes) = each.cast<Account>();
   }
   return settings;
 }
@@ -254,11 +265,11 @@ void register_copies(py::class_<StoreFile>& file) {
            [](StoreFile& file) { return settings_of(value_or_raise(without_gil([&] { return file.settings(); }))); })
       .def(
           "add_settings",
-          [](StoreFile& file, const py::list& documents, const py::list& queues) {
-            const StoreSettings taken = settings_from_python(documents, queues);
+          [](StoreFile& file, const py::list& documents, const py::list& queues, const py::list& accounts) {
+            const StoreSettings taken = settings_from_python(documents, queues, accounts);
             raise_unless_ok(without_gil([&] { return file.add_settings(taken); }));
           },
-          py::arg("documents"), py::arg("queues"), py::pos_only())
+          py::arg("documents"), py::arg("queues"), py::arg("accounts"), py::pos_only())
       .def(
           "back_up",
           [](StoreFile& file, const std::string& target) {

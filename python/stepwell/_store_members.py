@@ -208,7 +208,20 @@ _QUEUE: tuple[Member, ...] = (
     ("is_fair", _same, _flag),
     ("is_paused", _same, _flag),
 )
-SETTINGS: tuple[Member, ...] = (("documents", *_rows(_DOCUMENT)), ("queues", *_rows(_QUEUE)))
+_ACCOUNT: tuple[Member, ...] = (
+    ("name", _same, _name),
+    ("cap_usd", _same, _limit),
+    ("cap_tokens", _same, _limit),
+    ("is_closed", _same, _flag),
+    ("run", _run_out, _run_or_none),
+    ("at", _same, _whole),
+    ("notes", _same, _text),
+)
+SETTINGS: tuple[Member, ...] = (
+    ("documents", *_rows(_DOCUMENT)),
+    ("queues", *_rows(_QUEUE)),
+    ("accounts", *_rows(_ACCOUNT)),
+)
 
 # In the order of the core's record (_core.pyi, _Record).
 RUN: tuple[Member, ...] = (

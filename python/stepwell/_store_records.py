@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 #: Format 2 has "streams": a run that was streaming comes without its text from an older one, and readers see it again.
-#: Format 3 has the line of settings: documents (schedules, budgets) and the queues that have limits.
+#: Format 3 has the line of settings: documents (schedules, budgets), the queues that have limits, and changed accounts.
 FORMAT = 3
 #: What runs of older formats lack, and what it is then.
 _ADDED: dict[int, dict[str, Any]] = {1: {"budgets": "", "streams": []}, 2: {}, FORMAT: {}}
@@ -134,7 +134,7 @@ def settings(path: str, file: BinaryIO) -> Record:
                 return read(SETTINGS, _object(line))
             except ValueError as error:
                 raise _bad(path, number, str(error)) from None
-    return ([], [])
+    return ([], [], [])
 
 
 def _check_header(path: str, line: bytes) -> int:

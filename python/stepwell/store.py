@@ -237,7 +237,7 @@ def rescue(path: str | Path) -> bool:
 def export(path: str | Path, target: str | Path, *, progress: Progress | None = None) -> int:
     """Write every run as a line of JSON, with its history, messages and key, and return how many there are.
 
-    Before them goes a line of settings: schedules, budgets, and the limits and pauses of queues.
+    Before them goes a line of settings: schedules, budgets with what people changed of them, limits and pauses of queues.
 
     `target` must not exist (ConflictError SW-E1107) and has its name only when it is whole.
     """

@@ -73,6 +73,7 @@ def fill(path: Path) -> None:
     # The rescue makes a copy, and there is no room for one.
     with pytest.raises(sw.StoreError, match=r"SW-E1104.*full.*as much free space"):
         sw.Engine(path).close()
+    assert not path.with_name(f"{path.name}.rescue").exists(), "part of a copy takes what space is left"
     (path.parent / BALLAST).unlink()
     with sw.Engine(path) as engine:
         engine.serve(keeps)

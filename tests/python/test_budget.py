@@ -264,10 +264,16 @@ def test_exported_runs_bring_their_spending_along(flow: Any, tmp_path: Path) -> 
     with sw.Engine(path) as engine:
         engine.start(flow, 1, budget=sw.Budget(usd=1, name="b", price=PRICE)).result(20)
         spent = engine.budget("b").spent_usd
+        engine.budget("b").raise_to(usd=20, by="ann", why="worth it")
+        engine.start(flow, 2, budget=sw.Budget(usd=1, name="c", price=PRICE)).result(20)
+        engine.budget("c").close(by="bob", why="wrong model")
+        changes = engine.budget("b").changes()
     store.export(path, tmp_path / "runs.jsonl")
     store.import_runs(other, tmp_path / "runs.jsonl")
     with sw.Engine(other) as engine:
-        assert engine.budget("b").spent_usd == spent
+        account = engine.budget("b")
+        assert (account.spent_usd, account.cap_usd, account.changes()) == (spent, 20, changes)
+        assert engine.budget("c").is_closed
 
 
 def test_what_makes_no_budget_is_refused() -> None:

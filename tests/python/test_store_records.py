@@ -231,6 +231,8 @@ BAD_SETTINGS: dict[str, dict[str, Any]] = {
     "queues: [0].rate_count": {"queues": [["q", -1, -1, -1, 0, False, False]]},
     "queues: [0].rate_period_ms": {"queues": [["q", -1, -1, 1, -5, False, False]]},
     "queues: [0].is_paused": {"queues": [["q", -1, -1, 0, 0, False, 1]]},
+    "accounts: [0].cap_usd": {"accounts": [["b", -2, -1, False, None, 1, ""]]},
+    "accounts: [0].notes": {"accounts": [["b", 1, -1, False, None, 1, None]]},
     "members": {"more": []},
 }
 

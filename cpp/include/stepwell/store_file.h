@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "stepwell/budget.h"
 #include "stepwell/history.h"
 #include "stepwell/queue.h"
 #include "stepwell/status.h"
@@ -79,10 +80,12 @@ struct RunRecords {
   RunId after = 0;
 };
 
-// What stands beside the runs: documents (schedules, budgets), and the queues that have limits, by name.
+// What stands beside the runs.
 struct StoreSettings {
-  std::vector<Document> documents;
-  std::vector<std::pair<std::string, QueueLimits>> queues;
+  std::vector<Document> documents;                          // schedules, definitions of budgets
+  std::vector<std::pair<std::string, QueueLimits>> queues;  // those with limits, by name
+  // Accounts that somebody changed: cap, is_closed, run, at and notes. What they have spent comes with the runs.
+  std::vector<BudgetRow> accounts;
 };
 
 struct ImportCounts {
@@ -108,7 +111,7 @@ class StoreFile {
   // All of them or none. A run that is there, and is not the very same, is kConflict with code::kStoreRecord.
   virtual Result<ImportCounts> add(const std::vector<RunRecord>& records) = 0;
   virtual Result<StoreSettings> settings() = 0;
-  // All of them or none; kConflict as for add. What is there, the very same, stays.
+  // All of them or none; kConflict as for add. What is there, the very same, stays; so do accounts that are there.
   virtual Status add_settings(const StoreSettings& settings) = 0;
   // Writes a copy without free pages, readable by its owner only. kConflict, code::kStoreTarget: `target` exists.
   virtual Status back_up(const std::string& target) = 0;

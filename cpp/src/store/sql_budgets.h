@@ -19,6 +19,7 @@ inline constexpr const char* kBudgetDrop = "DELETE FROM budgets WHERE run = ?1";
 inline constexpr const char* kBudgetNoteInsert = "INSERT INTO budget_notes(budget, at, note) VALUES(?1, ?2, ?3)";
 inline constexpr const char* kBudgetNotes =
     "SELECT note FROM (SELECT id, note FROM budget_notes WHERE budget = ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id";
+inline constexpr const char* kBudgetsChanged = "SELECT DISTINCT budget FROM budget_notes ORDER BY budget";
 inline constexpr const char* kBudgetWaitCount = "SELECT count(*) FROM budget_waits";
 inline constexpr const char* kBudgetWaitReplace =
     "REPLACE INTO budget_waits(run, step, budget, turn, wanted_usd, wanted_tokens, is_woken)"

@@ -1,5 +1,6 @@
 #include "store/sqlite_budgets.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "store/sql_budgets.h"
@@ -124,6 +125,40 @@ Status SqliteBudgets::read_notes(BudgetRow& row) {
   int outcome = SQLITE_ROW;
   while ((outcome = notes_.step()) == SQLITE_ROW) row.notes += notes_.bytes(0) + "\n";
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the notes of a budget of", outcome);
+}
+
+Status SqliteBudgets::list_changed(std::vector<BudgetRow>& found) {
+  STEPWELL_TRY(write_rows());
+  Result<SqliteStatement> changed = file_.prepare(sql::kBudgetsChanged);
+  if (!changed) return changed.error();
+  int outcome = SQLITE_ROW;
+  while ((outcome = changed->step()) == SQLITE_ROW) {
+    BudgetRow* row = nullptr;
+    STEPWELL_TRY(find(changed->bytes(0), row));
+    if (row == nullptr) continue;  // it went with its run
+    found.push_back(*row);
+    STEPWELL_TRY(read_notes(found.back()));
+  }
+  return outcome == SQLITE_DONE ? Status::ok() : file_.fault("list the budgets of", outcome);
+}
+
+Status SqliteBudgets::take_in_changed(const BudgetRow& changed) {
+  BudgetRow* row = nullptr;
+  STEPWELL_TRY(find(changed.name, row));
+  if (row != nullptr) return Status::ok();
+  BudgetRow fresh;
+  fresh.name = changed.name;
+  fresh.cap = changed.cap;
+  fresh.is_closed = changed.is_closed;
+  fresh.run = changed.run;
+  fresh.at = changed.at;
+  STEPWELL_TRY(make(std::move(fresh), row));
+  for (size_t begin = 0; begin < changed.notes.size();) {
+    const size_t end = std::min(changed.notes.find('\n', begin), changed.notes.size());
+    STEPWELL_TRY(note(changed.name, changed.at, changed.notes.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return Status::ok();
 }
 
 Status SqliteBudgets::drop(RunId run) {

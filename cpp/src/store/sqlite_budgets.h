@@ -28,6 +28,9 @@ class SqliteBudgets final : public BudgetBook {
   // The transaction was rolled back.
   void forget_rows();
   Status list(const std::string& name, std::vector<BudgetRow>& found);
+  // Export and import: the accounts that somebody changed. One that is there already stays as it is.
+  Status list_changed(std::vector<BudgetRow>& found);
+  Status take_in_changed(const BudgetRow& changed);
   // The accounts of a run that is deleted go with it.
   Status drop(RunId run);
 

@@ -78,7 +78,10 @@ Status rescue_if_marked(const std::string& path) {
       return Status::ok();
     }
     std::filesystem::remove(partial, ignored);
-    STEPWELL_TRY(copy_readable(path, partial));
+    if (Status copied = copy_readable(path, partial); !copied.is_ok()) {
+      std::filesystem::remove(partial, ignored);  // on a full disk its part of a copy would be in the way of all else
+      return copied;
+    }
     std::filesystem::permissions(partial, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write,
                                  ignored);
     STEPWELL_TRY(sync_rescue(partial));

@@ -32,7 +32,8 @@ Status SqliteRows::list_settings(StoreSettings& settings) {
   }
   std::sort(settings.queues.begin(), settings.queues.end(),
             [](const auto& one, const auto& other) { return one.first < other.first; });
-  return outcome == SQLITE_DONE ? Status::ok() : file_.fault("read the queues of", outcome);
+  if (outcome != SQLITE_DONE) return file_.fault("read the queues of", outcome);
+  return budgets_->list_changed(settings.accounts);
 }
 
 Status SqliteRows::add_settings(const StoreSettings& settings, Status& refusal) {
@@ -57,6 +58,7 @@ Status SqliteRows::add_settings(const StoreSettings& settings, Status& refusal) 
     }
     if (known == nullptr) STEPWELL_TRY(set_limits(queue, limits));
   }
+  for (const BudgetRow& account : settings.accounts) STEPWELL_TRY(budgets_->take_in_changed(account));
   return Status::ok();
 }
 
