@@ -188,8 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except OSError as error:  # our own output: everything else has a code by now
-        print(f"SW-E1040 the output cannot be written: {error.strerror or error}", file=sys.stderr)
         sys.stdout = None
+        with contextlib.suppress(OSError):  # a terminal that has gone takes both with it
+            print(f"SW-E1040 the output cannot be written: {error.strerror or error}", file=sys.stderr)
         return _EXIT_FAILED
 
 
@@ -200,10 +201,13 @@ def run() -> None:
     for such a thread. Everything is kept by then, so the process ends without their destructors.
     """
     code = main()
-    if code == _EXIT_STOPPED:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, OSError, ValueError):
+    for name in ("stdout", "stderr"):
+        try:
+            if (stream := getattr(sys, name)) is not None:
                 stream.flush()
+        except (OSError, ValueError):  # the interpreter would try again, and end with 120 in the place of our code
+            setattr(sys, name, None)
+    if code == _EXIT_STOPPED:
         os._exit(code)
     sys.exit(code)
 
