@@ -186,13 +186,14 @@ def test_starts_that_others_could_join_go_with_their_runs(tmp_path: Path) -> Non
     path = tmp_path / "s.db"
     with sw.Engine(path) as engine:
         for number in range(100):
-            collapse: Any = sw.Debounce(f"k{number}", "1ms") if number % 2 else sw.Singleton(f"k{number}")
+            key = f"one run for each customer {number}"
+            collapse: Any = sw.Debounce(key, "1ms") if number % 2 else sw.Singleton(key)
             engine.start(thinks, "a", collapse=collapse).result(20)
     assert count(path, "collapsed") == 100
     age(path, 40)
     with sw.Engine(path, retention="30d") as engine:
         until(lambda: engine.counters()["runs_deleted"] == 100)
-        engine.start(thinks, "b", collapse=sw.Singleton("k0")).result(20)
+        engine.start(thinks, "b", collapse=sw.Singleton("another")).result(20)
     with sw.Engine(path, retention="1ms") as engine:
         until(lambda: engine.counters()["runs_deleted"] == 1)
     assert count(path, "collapsed") <= 1, "those of the pass before are gone"

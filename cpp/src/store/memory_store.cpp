@@ -344,13 +344,15 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
   PruneAnswer answer;
   answer.after = request.after;
   const WallMs youngest = request.now - detail::shortest_ms(*request.policy);
+  answer.is_over = true;
   int64_t rows_left = request.rows_max;
   for (auto next = entries_.upper_bound(request.after); next != entries_.end();) {
     const auto here = next++;
     Entry& entry = here->second;
     const RunRow& row = entry.history.row;
     if (row.created_at > youngest) break;
-    if (rows_left-- == 0) return answer;
+    answer.is_over = rows_left-- > 0;
+    if (!answer.is_over) break;
     answer.after = row.run;
     const detail::Fate fate =
         is_final(row.status) ? detail::fate_of(*request.policy, row, request.now) : detail::Fate::kKeep;
@@ -372,7 +374,6 @@ PruneAnswer MemoryTable::prune(const PruneRequest& request) {
   if (answer.deleted_count > 0) {
     std::erase_if(collapsed_, [this](const auto& each) { return !entries_.contains(each.second.run); });
   }
-  answer.is_over = true;
   return answer;
 }
 

@@ -88,7 +88,7 @@ Status SqliteRows::drop_content(RunId run, bool is_dropped, int64_t& rows_left, 
 
 // A slice of the starts that others could have joined: those whose runs were deleted. Nothing leads from a run to them.
 Status SqliteRows::forget_collapsed(int64_t rows_max) {
-  auto& [workflow_id, kind, key] = collapsed_after_;
+  const auto [workflow_id, kind, key] = collapsed_after_;  // a copy: the statement reads it at every row
   SqliteStatement* list = nullptr;
   STEPWELL_TRY(upkeep_statement(sql::kCollapsedAfter, list));
   list->bind(workflow_id, kind, Text{key}, rows_max);

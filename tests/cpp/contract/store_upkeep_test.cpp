@@ -69,6 +69,26 @@ TEST_P(StoreUpkeep, PrunedRunAnswersForItsKeyUntilThatIsOldEnough) {
   EXPECT_EQ(asks_->commit_one(creation(2, "other", "k", 9)).attached, nullptr) << "the key is free";
 }
 
+TEST_P(StoreUpkeep, KeysOfJoinedStartsGoWithTheirRunsAndNoOthers) {
+  const auto start = [this](RunId run, int64_t number) {
+    Transition fresh = creation(run);
+    // Longer than what a string holds by itself, so that a moved one is seen.
+    fresh.create->collapse = {CollapseKind::kSingleton, "one run a customer " + std::to_string(number), -1, 0};
+    return asks_->commit_one(std::move(fresh));
+  };
+  for (RunId run = 1; run <= 9; ++run) EXPECT_FALSE(start(run, run).attached);
+  EXPECT_EQ(asks_->claim(8).size(), 8U);
+  for (RunId run = 1; run <= 8; ++run) expect_ok(asks_->commit(batch(ending(run, 1))));
+  RunId after = 0;
+  for (int slice = 0; slice < 30; ++slice) {
+    const PruneAnswer answer = asks_->prune(pruning(9'000, 0, after, 2)).value();
+    after = answer.is_over ? 0 : answer.after;
+  }
+  EXPECT_FALSE(asks_->load(8));
+  EXPECT_EQ(start(20, 9).attached->run, 9) << "it has not ended";
+  EXPECT_FALSE(start(21, 8).attached);
+}
+
 TEST_P(StoreUpkeep, PruningGoesOnWhereASliceEnded) {
   for (RunId run = 1; run <= 7; ++run) end_run(*asks_, run, "", RunStatus::kSucceeded, "triage");
   int64_t deleted = 0;
