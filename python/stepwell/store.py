@@ -250,18 +250,17 @@ def export(path: str | Path, target: str | Path, *, progress: Progress | None = 
     count = 0
     digest = hashlib.sha256()
     with _opened(path, _LOOK) as file, _private(partial) as out:
-        first = _store_records.header(file.facts()["schema"], __version__)
-        digest.update(first)
-        out.write(first)
-        settings = _store_records.settings_line(file.settings())
-        digest.update(settings)
-        out.write(settings)
-        for record in _all_records(file):
-            line = _store_records.line_of(record)
+
+        def put(line: bytes, what: str) -> None:
             if len(line) > _store_records.LINE_BYTES_MAX:
-                raise StoreError("SW-E1108", f"run {run_name(record[0])} is too long for a line", got=len(line))
+                raise StoreError("SW-E1108", f"{what} is too long for a line", got=len(line))
             digest.update(line)
             out.write(line)
+
+        put(_store_records.header(file.facts()["schema"], __version__), "the header")
+        put(_store_records.settings_line(file.settings()), "what stands beside the runs")
+        for record in _all_records(file):
+            put(_store_records.line_of(record), f"run {run_name(record[0])}")
             count += 1
             if progress and count % _SLICE_RUNS == 0:
                 progress(count)
@@ -291,7 +290,8 @@ def import_runs(path: str | Path, source: str | Path, *, progress: Progress | No
 
     The file is looked through first: of one that was cut or changed nothing is taken (InputError SW-E1108 names the
     line). A run that is there, the very same, is skipped, so the same import may be run again and goes on where it
-    stopped; one with the same id or key that is not the same is refused (ConflictError SW-E1108).
+    stopped; one with the same id or key that is not the same is refused (ConflictError SW-E1108), and so is a schedule or queue
+    of the same name, before any run is taken. Accounts of budgets that the store has stay as they are.
     """
     name = os.fspath(source)
     try:

@@ -250,8 +250,8 @@ void BucketLimiter::leave(const CallEnd& end, int64_t now_ms, uint64_t& random_s
 void BucketLimiter::begun(const PeerMarks& marks, const PeerLimits& peer, int64_t now_ms) {
   learn(marks, peer, now_ms);
   grow();
-  if (is_starting_)
-    grow();  // a call that ends gives its place back as well: so the window doubles each round here, too
+  // A call that ends gives its place back as well; this one keeps it, and the window doubles each round all the same.
+  if (is_starting_) grow();
 }
 
 void BucketLimiter::learn(const PeerMarks& marks, const PeerLimits& all_told, int64_t now_ms) {
