@@ -290,8 +290,8 @@ def import_runs(path: str | Path, source: str | Path, *, progress: Progress | No
 
     The file is looked through first: of one that was cut or changed nothing is taken (InputError SW-E1108 names the
     line). A run that is there, the very same, is skipped, so the same import may be run again and goes on where it
-    stopped; one with the same id or key that is not the same is refused (ConflictError SW-E1108), and so is a schedule or queue
-    of the same name, before any run is taken. Accounts of budgets that the store has stay as they are.
+    stopped; one with the same id or key that is not the same is refused (ConflictError SW-E1108), and so is a schedule or
+    queue of the same name, before any run is taken. Accounts of budgets that the store has stay as they are.
     """
     name = os.fspath(source)
     try:
