@@ -33,7 +33,7 @@ _CORE: dict[str, tuple[str, str, str]] = {
     "SW-E1007": ("lease lost", "Another engine drives the run now.", "Nothing: the other engine's result counts."),
     "SW-E1008": (
         "run crashed too often",
-        "The run was taken up many times and its process died each time.",
+        "The run was taken up many times and its process died each time, at last with no other suspect beside it.",
         "Look at what its input does to the workflow, then start it under a new key.",
     ),
     "SW-E1010": (

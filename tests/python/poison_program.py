@@ -1,6 +1,7 @@
 """A process that its own steps end. poison_program.py STORE JOURNAL HOW
 
-HOW: exit, segfault, close_fds, fork, fork_later, advance (one step further in each life), or else a step without harm.
+HOW: exit, beside (exit, with all others in flight), segfault, close_fds, fork, fork_later, advance (one step further in
+each life), or else a step without harm.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from pathlib import Path
 
 import stepwell as sw
 
 how = sys.argv[3]
+is_poison_near = threading.Event()
 journal = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
@@ -24,6 +27,10 @@ def note(line: str) -> None:
 def poison(x: int) -> int:
     note(f"poison {x}")
     if how == "exit":
+        os._exit(7)
+    elif how == "beside":
+        is_poison_near.set()
+        threading.Event().wait(0.3)
         os._exit(7)
     elif how == "segfault":
         ctypes.string_at(8)
@@ -37,6 +44,15 @@ def poison(x: int) -> int:
 
 
 @sw.step
+def slow(x: int) -> int:
+    """Take half a second, or for ever when poison is at work."""
+    if is_poison_near.wait(0.5):
+        threading.Event().wait()
+    note(f"innocent {x}")
+    return 2 * x
+
+
+@sw.step
 async def innocent(x: int) -> int:
     note(f"innocent {x}")
     return 2 * x
@@ -46,6 +62,11 @@ async def innocent(x: int) -> int:
 async def forks(x: int) -> int:
     note(f"poison {x}")
     return -1 if os.fork() == 0 else x
+
+
+@sw.workflow
+def slowly(x: int) -> int:
+    return slow(x)
 
 
 @sw.workflow
@@ -80,7 +101,9 @@ async def harmless(x: int) -> int:
 def main() -> None:
     parent = os.getpid()
     with sw.Engine(Path(sys.argv[1])) as engine:
-        good = engine.start_many(harmless, range(20), keys=[f"good-{x}" for x in range(20)])
+        many = range(5) if how == "beside" else range(20)
+        flow = slowly if how == "beside" else harmless
+        good = engine.start_many(flow, many, keys=[f"good-{x}" for x in many])
         bad = engine.start({"fork_later": forks_later, "advance": advances}.get(how, poisoned), 1, key="bad")
         results = [run.result(20) for run in good]
         try:

@@ -53,26 +53,36 @@ def test_50_a_run_that_gets_on_in_each_life_is_no_poison(tmp_path: Path) -> None
     assert (done.returncode, done.stdout.split()) == (0, ["380", "15"]), done.stderr
 
 
+def until_it_ends(folder: Path, how: str) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Return the process that ended by itself, and how many were killed before it."""
+    for lives in range(13):
+        done = life(folder, how)
+        if done.returncode == 0:
+            return done, lives
+        assert done.returncode == (-signal.SIGSEGV if how == "segfault" else 7), done.stderr
+    pytest.fail("thirteen lives, and no end")
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(120)
+def test_50_who_stood_beside_poison_in_each_crash_is_not_given_up(tmp_path: Path) -> None:
+    """After three crashes those who were in flight are tried one at a time, and only the one under trial is counted."""
+    done, lives = until_it_ends(tmp_path, "beside")
+    assert done.stdout.split() == [str(sum(2 * x for x in range(5))), "SW-E1008"]
+    assert lives == 10
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert sorted(lines) == [*(f"innocent {x}" for x in range(5)), *["poison 1"] * 10]
+
+
 @pytest.mark.kill
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", ["exit", "segfault"])
 def test_50_a_step_that_ends_its_process_is_given_up(how: str, tmp_path: Path) -> None:
     """After ten lives it is a dead letter; what stood beside it was done once."""
-    store, journal = tmp_path / "s.db", tmp_path / "journal"
-    lives = 0
-    while True:
-        done = subprocess.run(
-            [sys.executable, str(PROGRAM), str(store), str(journal), how], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            break
-        assert done.returncode == (7 if how == "exit" else -signal.SIGSEGV), done.stderr
-        lives += 1
-        assert lives <= 12
+    done, lives = until_it_ends(tmp_path, how)
     assert done.stdout.split() == [str(sum(2 * x for x in range(20))), "SW-E1008"]
-    lines = journal.read_text().splitlines()
-    assert lines.count("poison 1") == lives == 10
-    with sw.Engine(store) as engine:
+    assert (tmp_path / "journal").read_text().splitlines().count("poison 1") == lives == 10
+    with sw.Engine(tmp_path / "s.db") as engine:
         (letter,) = engine.dead_letters()
         assert (letter.key, letter.status, letter.input) == ("bad", sw.RunStatus.DEAD, 1)
         assert engine.find(doubles, "nothing") is None

@@ -72,6 +72,7 @@ struct Transition {
   std::optional<RunEnd> end;
   bool release = false;  // give the lease back: the run is queued again
   std::optional<Park> park;
+  int32_t claims = -1;              // of a leased run: how often it counts as taken up; -1: as the claim counted
   std::vector<int64_t> taken;       // ids of messages to this run that its events answer
   std::vector<Message> messages;    // to other runs; those that have ended take none
   std::vector<Creation> creations;  // children, and what the step sent to queues

@@ -60,6 +60,7 @@ struct Limits {
   int64_t steps_per_run_max = 500'000;    // events of one history; a run that would need more fails
   int64_t messages_per_run_max = 10'000;  // sent to a run and not yet taken by it
   int32_t crashes_max = 10;               // a run that was claimed this often without finishing is dead-lettered
+  int32_t crashes_alone_min = 3;          // from so many on, such runs are tried one at a time
 };
 
 }  // namespace stepwell

@@ -359,6 +359,7 @@ void Dispatcher::on_answers(std::vector<Continuation>& continuations, std::vecto
     } else if (answers[i].status.is_ok()) {
       counters_.sla_breaches += continuation.breaches;
       act(continuation.run, continuation);
+      if (continuation.is_trial) try_out(continuation.run);
       wake_by(continuation.wake_at);
       if (continuation.queues_runs) look_everywhere();
       pass_on(continuation.messages);
@@ -408,6 +409,7 @@ void Dispatcher::act(RunId run, Continuation& continuation) {
       act_on(run, *found->second, command);
     }
   }
+  if (run == trial_ && found->second->machine.next_seq() > trial_seq_) next_trial();  // it gets on
 }
 
 void Dispatcher::act_on(RunId run, Active& active, Command& command) {
@@ -464,6 +466,7 @@ void Dispatcher::act_on(RunId run, Active& active, Command& command) {
       return;
     }
     case CommandKind::kPause: {
+      if (active.untried) return;  // it is asked when it is taken up
       Item& item = items_.emplace_back();
       item.kind = ItemKind::kPause;
       item.channel = active.queue->channel;
@@ -518,6 +521,7 @@ void Dispatcher::answer(Active& active, Item item) {
 }
 
 void Dispatcher::stop(RunId run, Active& active, const Payload& payload) {
+  if (active.untried) return;  // no worker knows it
   const auto item = [run, &payload] {
     Item out;
     out.kind = ItemKind::kStop;
@@ -542,6 +546,7 @@ void Dispatcher::drop(RunId run) {
     admission_.withdraw(call->place);
     cancel_requests(transport_, *call);
   }
+  if (run == trial_) next_trial();
 }
 
 }  // namespace stepwell::detail

@@ -4,6 +4,7 @@
 // commit. Items for the host leave through `Sink`. It knows no threads, so the simulator drives the very same code.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -86,6 +87,7 @@ class Dispatcher : private StreamHost {
     std::unordered_map<std::string, MoveFunction<void(Item)>> answers;  // of steps whose reporter waits
     std::vector<TimerId> timers;
     std::vector<KeptStream> kept_streams;  // of former lives
+    std::unique_ptr<RunHistory> untried;   // not handed out yet: other suspects go first
   };
   struct Waiter {
     uint64_t ticket = 0;
@@ -106,6 +108,7 @@ class Dispatcher : private StreamHost {
     bool queues_runs = false;            // creations
     WallMs wake_at = -1;                 // of a run that was laid aside
     int64_t breaches = 0;                // of agreed times, among its events
+    bool is_trial = false;               // its run counts as taken up once more, and is handed out
     std::string asks;                    // a step: its call is sent if budgets have room for it
     std::shared_ptr<LiveStream> stream;  // whose text this is, up to there
     int64_t stream_generation = 0;
@@ -126,6 +129,12 @@ class Dispatcher : private StreamHost {
   void on_lost(Continuation& continuation, const Status& status);
   void on_claimed(Queue& queue, int32_t asked, Result<ClaimAnswer> claimed);
   void activate(Queue& queue, RunHistory history);
+  void hand_over(RunId run, Active& active, RunHistory history);
+  // Suspects (dispatcher_trials.cpp).
+  void put_aside(RunId run, Active& active, RunHistory history);
+  void next_trial();
+  void try_out(RunId run);
+  void recount(RunId run, const Active& active, int32_t claims);
   void send_call(RunId run, Active& active, const std::string& step, int32_t attempt);
   std::shared_ptr<LiveStream> open_stream(RunId run, Active& active, const std::string& step, const CallSpec& call);
   bool keep(const std::shared_ptr<LiveStream>& stream, StreamPart part) override;
@@ -171,6 +180,9 @@ class Dispatcher : private StreamHost {
   std::vector<Transition> transitions_;
   std::vector<Continuation> continuations_;
   std::vector<Item> items_;
+  std::deque<RunId> suspects_;  // put aside
+  RunId trial_ = 0;             // the one suspect that is handed out; 0: none
+  int64_t trial_seq_ = 0;       // how far its history went then
   bool is_flush_scheduled_ = false;
   bool is_closing_ = false;
   WallMs wake_at_ = -1;

@@ -123,13 +123,22 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
     feed(run, kept, std::move(end));
     return;
   }
+  if (history.row.claims > options_.limits.crashes_alone_min) {
+    if (trial_ != 0) return put_aside(run, kept, std::move(history));
+    trial_ = run;
+    trial_seq_ = kept.machine.next_seq();
+  }
+  hand_over(run, kept, std::move(history));
+}
+
+void Dispatcher::hand_over(RunId run, Active& active, RunHistory history) {
   Input taken_up;
   taken_up.kind = InputKind::kTakenUp;
-  feed(run, kept, std::move(taken_up));
-  if (kept.machine.is_done()) return;  // it was cancelled or paused meanwhile
+  feed(run, active, std::move(taken_up));
+  if (active.machine.is_done()) return;  // it was cancelled or paused meanwhile
   Item& out = items_.emplace_back();
   out.kind = ItemKind::kActivate;
-  out.channel = queue.channel;
+  out.channel = active.queue->channel;
   out.run = run;
   out.token = history.row.token;
   out.text = std::move(history.row.workflow);

@@ -150,6 +150,8 @@ CommitAnswer MemoryTable::apply(Transition transition) {
     leave(entry);
     row.claims = 0;  // it was laid aside in good order
     park(entry, *transition.park);
+  } else if (transition.claims >= 0 && row.status == RunStatus::kRunning) {
+    row.claims = transition.claims;
   }
   return answer;
 }

@@ -118,6 +118,7 @@ inline constexpr const char* kMessageDelete = "DELETE FROM messages WHERE run = 
 inline constexpr const char* kMessagesDelete = "DELETE FROM messages WHERE run = ?1";
 
 inline constexpr const char* kLeaseInsert = "INSERT INTO leased(run, token, claims) VALUES(?1, ?2, ?3)";
+inline constexpr const char* kLeaseRecount = "UPDATE leased SET claims = ?2 WHERE run = ?1";
 inline constexpr const char* kLeaseDelete = "DELETE FROM leased WHERE run = ?1";
 
 inline constexpr const char* kFinishedInsert =

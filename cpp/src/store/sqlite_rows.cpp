@@ -69,6 +69,7 @@ Status SqliteRows::prepare_all() {
       {&message_delete_, sql::kMessageDelete},
       {&messages_delete_, sql::kMessagesDelete},
       {&lease_insert_, sql::kLeaseInsert},
+      {&lease_recount_, sql::kLeaseRecount},
       {&lease_delete_, sql::kLeaseDelete},
       {&finished_insert_, sql::kFinishedInsert},
       {&row_by_run_, sql::kRowByRun},
@@ -286,9 +287,13 @@ Status SqliteRows::move_on(const Transition& transition, const Standing& standin
   }
   if (transition.park) return park(transition, standing);
   switch (row.status) {
-    case RunStatus::kRunning:
-      leases_[run].fence.event_count = row.event_count;
-      return Status::ok();
+    case RunStatus::kRunning: {
+      Standing& lease = leases_[run];
+      lease.fence.event_count = row.event_count;
+      if (transition.claims < 0) return Status::ok();
+      lease.claims = transition.claims;
+      return finish(lease_recount_.bind(run, lease.claims), "count the lives of a run in");
+    }
     case RunStatus::kQueued:
       return lines_->update(run, standing);
     default:

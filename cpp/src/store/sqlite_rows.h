@@ -121,7 +121,7 @@ class SqliteRows {
   SqliteStatement waiting_insert_, waiting_update_, waiting_delete_, waiting_wake_, waiting_due_, waiting_next_;
   SqliteStatement message_insert_, message_key_insert_, message_list_, message_one_count_;
   SqliteStatement message_delete_, messages_delete_;
-  SqliteStatement lease_insert_, lease_delete_, finished_insert_;
+  SqliteStatement lease_insert_, lease_recount_, lease_delete_, finished_insert_;
   SqliteStatement row_by_run_, runs_by_workflow_, runs_newest_, runs_dead_, runs_breached_;
   std::tuple<int64_t, int64_t, std::string> collapsed_after_;  // how far forget_collapsed has looked
   SqliteStatement collapsed_find_, collapsed_replace_, input_update_, waiting_put_off_;

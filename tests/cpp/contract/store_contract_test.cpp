@@ -359,6 +359,26 @@ TEST_P(StoreContract, DestroyedStoreCallsNobody) {
   EXPECT_FALSE(is_called);
 }
 
+// A run that was claimed and not handed out has not lived: its owner takes the count back.
+TEST_P(StoreContract, WhoLeasesARunMayCountItsLivesAnew) {
+  expect_ok(asks_->commit(batch(creation(1), creation(2))));
+  asks_->claim(2);
+  for (const RunId run : {1, 2}) {
+    Transition recount = recording(run, 1, 0, {});
+    recount.claims = run == 1 ? 0 : 7;
+    expect_ok(asks_->commit(batch(std::move(recount))));
+    EXPECT_EQ(asks_->load(run).value().row.claims, run == 1 ? 0 : 7);
+  }
+  Transition late = recording(1, 0, 0, {});
+  late.claims = 9;
+  EXPECT_EQ(asks_->commit_one(std::move(late)).status.kind(), StatusKind::kFenced);
+  reopen();
+  const std::vector<RunHistory> claimed = asks_->claim(ClaimRequest{"default", 2, 2, 30'001, 40'000}).value();
+  ASSERT_EQ(claimed.size(), 2U);
+  EXPECT_EQ(claimed[0].row.claims, 1);
+  EXPECT_EQ(claimed[1].row.claims, 8);
+}
+
 TEST_P(StoreContract, DeadOwnersRunIsClaimedAgainAndItsOwnerFenced) {
   expect_ok(asks_->commit(batch(creation(1), creation(2))));
   asks_->claim(1);

@@ -123,6 +123,7 @@ class TwinStores {
     if (pick(4) == 0)
       drawn.end = RunEnd{static_cast<RunStatus>(2 + pick(4)), std::string(static_cast<size_t>(pick(3)), 'r')};
     drawn.release = pick(6) == 0;
+    if (pick(6) == 0) drawn.claims = pick(5);
     if (pick(4) == 0) drawn.park = Park{pick(2) == 0 ? -1 : 900'000'000 + pick(50), pick(3), pick(3) == 0};
     for (int i = pick(3); i > 0 && message_id_ > 0; --i)
       drawn.taken.push_back(1 + pick(static_cast<int32_t>(message_id_)));

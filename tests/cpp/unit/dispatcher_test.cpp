@@ -10,10 +10,13 @@ namespace stepwell::detail {
 namespace {
 
 struct World {
-  explicit World(int64_t store_delay_ms) { faults.delay_ms_max = store_delay_ms; }
+  explicit World(int64_t store_delay_ms, std::shared_ptr<MemoryTable> kept = std::make_shared<MemoryTable>())
+      : table(std::move(kept)) {
+    faults.delay_ms_max = store_delay_ms;
+  }
   sim::SimClock clock{1};
   sim::StoreFaults faults;
-  std::shared_ptr<MemoryTable> table = std::make_shared<MemoryTable>();
+  std::shared_ptr<MemoryTable> table;
   sim::SimLoop loop{clock, 1};
   sim::SimServer server{clock};
   sim::SimStore store{clock, loop, table, faults};
@@ -253,6 +256,79 @@ TEST(Dispatcher, ARunThatSleptBeforeTheEngineOpenedWakesInTime) {
   world.run_for(200);
   ASSERT_EQ(world.items.size(), 1U);
   EXPECT_EQ(world.items[0].kind, ItemKind::kActivate);
+}
+
+// A worker that ends what is handed to it, and dies when that is `poison`, with all that was handed out beside it.
+bool is_killed_by(RunId poison, World& world) {
+  for (size_t seen = 0;;) {
+    world.run_for(50);
+    if (seen == world.items.size()) return false;
+    std::vector<Report> reports;
+    for (; seen < world.items.size(); ++seen) {
+      if (world.items[seen].kind != ItemKind::kActivate) continue;
+      if (world.items[seen].run == poison) return true;
+      Report& report = reports.emplace_back();
+      report.run = world.items[seen].run;
+      report.token = world.items[seen].token;
+      report.payload = "result";
+    }
+    world.dispatcher.report(std::move(reports));
+  }
+}
+
+// A run that kills its process took nine others with it, which were in flight whenever it did: they had been taken up
+// as often as it, and never finished.
+TEST(Dispatcher, APoisonRunTakesNobodyWithIt) {
+  const auto table = std::make_shared<MemoryTable>();
+  constexpr int kRuns = 10;
+  std::vector<RunId> runs;
+  {
+    World world(1, table);
+    for (int i = 0; i < kRuns; ++i) world.start();
+    world.run_for(50);
+    for (const RunHistory& found : table->find(FindRequest{0, "w", "", kRuns, false})) runs.push_back(found.row.run);
+  }
+  ASSERT_EQ(runs.size(), static_cast<size_t>(kRuns));
+  const RunId poison = runs[4];
+  int lives = 0;
+  for (bool is_killed = true; is_killed; ++lives) {
+    ASSERT_LE(lives, 20);
+    World world(1, table);
+    world.run_for(lives * 60'000);  // past the leases of the life before
+    world.dispatcher.serve("q", kRuns);
+    is_killed = is_killed_by(poison, world);
+  }
+  EXPECT_EQ(lives, Limits().crashes_max + 1);
+  for (const RunId run : runs) {
+    EXPECT_EQ(table->load(run)->row.status, run == poison ? RunStatus::kDead : RunStatus::kSucceeded) << run_name(run);
+    EXPECT_LE(table->load(run)->row.claims, run == poison ? Limits().crashes_max + 1 : 4);
+  }
+}
+
+// What its users order reaches a run that waits for its trial.
+TEST(Dispatcher, ARunThatWaitsForItsTrialTakesOrders) {
+  const auto table = std::make_shared<MemoryTable>();
+  std::vector<RunId> runs;
+  for (int life = 0; life <= Limits().crashes_alone_min; ++life) {
+    World world(1, table);
+    for (int i = 0; i < 4 && life == 0; ++i) world.start();
+    world.run_for(life * 60'000);
+    world.dispatcher.serve("q", 10);
+    world.run_for(50);
+    if (life < Limits().crashes_alone_min) continue;
+    ASSERT_EQ(world.items.size(), 1U);
+    for (const RunHistory& found : table->find(FindRequest{0, "w", "", 4, false})) {
+      if (found.row.run != world.items[0].run) runs.push_back(found.row.run);
+    }
+    world.dispatcher.tell(Message{0, runs[0], "pause", "", "", 0}, [](const Status&) {});
+    world.dispatcher.cancel(runs[1], [](const Status&) {});
+    world.run_for(50);
+    EXPECT_EQ(table->load(runs[1])->row.status, RunStatus::kCancelled);
+    EXPECT_EQ(world.items.size(), 1U) << "no worker knows them";
+    EXPECT_FALSE(is_killed_by(0, world));
+    EXPECT_EQ(table->load(runs[0])->row.status, RunStatus::kPaused);
+    EXPECT_EQ(table->load(runs[2])->row.status, RunStatus::kSucceeded);
+  }
 }
 
 }  // namespace
