@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell import llm, store
-    from stepwell._approval_case import ApprovalRequest, ApprovalStatus, AuditEntry, Decision
-    from stepwell._approval_inbox import Approval
-    from stepwell._approvals import approval, approval_blocking
+    from stepwell._approvals.case import ApprovalRequest, ApprovalStatus, AuditEntry, Decision
+    from stepwell._approvals.flows import approval, approval_blocking
+    from stepwell._approvals.inbox import Approval
     from stepwell._batch import Batch, BatchItem, BatchProgress
     from stepwell._budgets import BudgetAccount, BudgetChange
     from stepwell._egress import Egress
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stepwell._queues import Collect, Debounce, Queue, QueueInfo, Rate, Singleton
     from stepwell._retention import Retention
     from stepwell._run import Run
-    from stepwell._schedules import Applied, Schedule, Scheduled, Tick
+    from stepwell._schedules.plans import Applied, Schedule, Scheduled, Tick
     from stepwell._sla import Breach
     from stepwell._types import Retry, RunStatus
     from stepwell._waits import (
@@ -69,13 +69,13 @@ if TYPE_CHECKING:
     from stepwell.triage import triage
 
 _WHERE = {
-    "Approval": "_approval_inbox",
+    "Approval": "_approvals.inbox",
     "ApprovalRejected": "_errors",
-    "ApprovalRequest": "_approval_case",
-    "ApprovalStatus": "_approval_case",
+    "ApprovalRequest": "_approvals.case",
+    "ApprovalStatus": "_approvals.case",
     "ApprovalTimeout": "_errors",
-    "AuditEntry": "_approval_case",
-    "Applied": "_schedules",
+    "AuditEntry": "_approvals.case",
+    "Applied": "_schedules.plans",
     "Batch": "_batch",
     "BatchItem": "_batch",
     "BatchProgress": "_batch",
@@ -91,7 +91,7 @@ _WHERE = {
     "Collect": "_queues",
     "ConflictError": "_errors",
     "Debounce": "_queues",
-    "Decision": "_approval_case",
+    "Decision": "_approvals.case",
     "Egress": "_egress",
     "Engine": "_engine",
     "FencedError": "_errors",
@@ -111,18 +111,18 @@ _WHERE = {
     "RunError": "_errors",
     "RunFailed": "_errors",
     "RunStatus": "_types",
-    "Schedule": "_schedules",
-    "Scheduled": "_schedules",
+    "Schedule": "_schedules.plans",
+    "Scheduled": "_schedules.plans",
     "Singleton": "_queues",
     "Step": "_workflow",
     "StepFailed": "_errors",
     "StoreError": "_errors",
-    "Tick": "_schedules",
+    "Tick": "_schedules.plans",
     "WaitTimeout": "_errors",
     "Workflow": "_workflow",
     "WorkflowError": "_errors",
-    "approval": "_approvals",
-    "approval_blocking": "_approvals",
+    "approval": "_approvals.flows",
+    "approval_blocking": "_approvals.flows",
     "child": "_waits",
     "child_blocking": "_waits",
     "first": "_waits",

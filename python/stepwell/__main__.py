@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepwell import _commands
+from stepwell._cli import commands as verbs
 from stepwell._errors import InputError, LlmError, WorkflowError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _EXIT_FAILED, _EXIT_INPUT, _EXIT_STOPPED = 1, 2, 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    from stepwell import _store_tools
+    from stepwell._cli import store as store_tools
 
     parser = argparse.ArgumentParser(prog="stepwell", description="Durable AI workflows and ticket triage.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -58,11 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--last", type=int, default=1_000, metavar="N", help="the newest N runs (default: 1000)")
     replay.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
     replay.add_argument("--strict", action="store_true", help="fail, too, when an ended run would have another result")
-    _store_tools.add_parser(commands)
+    store_tools.add_parser(commands)
     explain = commands.add_parser("explain", help="tell more about an error code, offline")
     explain.add_argument("code", metavar="CODE", help="e.g. SW-E2101")
     commands.add_parser("version", help="print the version")
-    _commands.add_to(commands)
+    verbs.add_to(commands)
     return parser
 
 
@@ -134,14 +134,14 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _store_command(args: argparse.Namespace) -> int:
-    print(getattr(_commands, args.command)(args))
+    print(getattr(verbs, args.command)(args))
     return 0
 
 
 def _store(args: argparse.Namespace) -> int:
-    from stepwell import _store_tools
+    from stepwell._cli import store as store_tools
 
-    return _store_tools.run(args)
+    return store_tools.run(args)
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -188,7 +188,7 @@ async def _answer_with(asked: dict[str, Any], approved: bool, by: str, why: str)
 @workflow(name="stepwell.budget")
 async def budget_flow(asked: dict[str, Any]) -> bool:
     """Ask once whether a budget may be raised, and do what was decided."""
-    from stepwell._approvals import approval
+    from stepwell._approvals.flows import approval
 
     evidence = {
         "budget": asked["budget"],

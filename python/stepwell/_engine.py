@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
-from stepwell._approval_inbox import ApprovalInbox
+from stepwell._approvals.inbox import ApprovalInbox
 from stepwell._budgets import BudgetVerbs, joined, with_budgets
 from stepwell._egress import Egress, egress_of
 from stepwell._errors import InputError, closed_error, failure_of
@@ -22,7 +22,7 @@ from stepwell._queues import check_concurrency
 from stepwell._reach import reached
 from stepwell._retention import Retention, retention_of
 from stepwell._run import Run
-from stepwell._schedule_verbs import ScheduleVerbs
+from stepwell._schedules.verbs import ScheduleVerbs
 from stepwell._starts import StartOptions, options_request, start_request
 from stepwell._streams import StreamReads
 from stepwell._types import Duration, check_text, duration_ms, wait_s

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwell import _codec
-from stepwell._approval_case import Case, canonical, hash_of
+from stepwell._approvals.case import Case, canonical, hash_of
 from stepwell._schema import misfit
 
 ASKED_AT, DEADLINE_AT = 1_000, 2_000

@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 import pytest
 
 import stepwell as sw
-from stepwell._cron import Cron, iso
+from stepwell._schedules.cron import Cron, iso
 
 HOUR = 3_600_000
 

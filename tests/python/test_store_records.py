@@ -12,8 +12,9 @@ from flows import asks, doubles
 from stores import change, dump, make_store, refused
 
 import stepwell as sw
-from stepwell import _store_records, store
+from stepwell import store
 from stepwell.__main__ import main
+from stepwell.store import _exchange, _records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def test_export_and_import_give_back_every_run(path: Path, tmp_path: Path, capsy
 def test_import_goes_on_where_it_was_stopped(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, new = tmp_path / "runs.jsonl", tmp_path / "new.db"
     store.export(path, lines)
-    monkeypatch.setattr(store, "_SLICE_RUNS", 5)
+    monkeypatch.setattr(_exchange, "SLICE_RUNS", 5)
 
     def stops(done: int) -> None:
         if done >= 15:
@@ -61,7 +62,7 @@ def test_import_goes_on_where_it_was_stopped(path: Path, tmp_path: Path, monkeyp
 
 def rewritten(lines: list[bytes]) -> bytes:
     """The lines with a trailer that fits them."""
-    return b"".join(lines) + _store_records.trailer(len(lines) - 2, hashlib.sha256(b"".join(lines)).hexdigest())
+    return b"".join(lines) + _records.trailer(len(lines) - 2, hashlib.sha256(b"".join(lines)).hexdigest())
 
 
 def edited(line: bytes, **changes: Any) -> bytes:
@@ -141,7 +142,7 @@ def test_162_huge_lines_are_refused_before_they_are_read(
 ) -> None:
     lines = tmp_path / "runs.jsonl"
     store.export(path, lines)
-    monkeypatch.setattr(_store_records, "LINE_BYTES_MAX", 2_000)
+    monkeypatch.setattr(_records, "LINE_BYTES_MAX", 2_000)
     assert "more than 2000 bytes" in str(refused("SW-E1108", store.import_runs, tmp_path / "new.db", lines))
     refused("SW-E1108", store.export, path, tmp_path / "again.jsonl")
     assert not list(tmp_path.glob("again*"))
@@ -203,7 +204,7 @@ def test_settings_that_are_others_here_are_refused_before_any_run(path: Path, tm
 def as_format(form: int, lines: list[bytes], runs: list[dict[str, Any]]) -> bytes:
     """An export of a format that had no line of settings."""
     body = edited(lines[0], stepwell_export=form) + b"".join(json.dumps(run).encode() + b"\n" for run in runs)
-    return body + _store_records.trailer(len(runs), hashlib.sha256(body).hexdigest())
+    return body + _records.trailer(len(runs), hashlib.sha256(body).hexdigest())
 
 
 def test_exports_of_older_formats_are_read(path: Path, tmp_path: Path) -> None:

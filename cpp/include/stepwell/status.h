@@ -27,7 +27,7 @@ enum class StatusKind : uint8_t {
   kClosed,     // the engine is closed, or this is a forked child
 };
 
-// Codes shown as "SW-E2101". The catalogue with causes and fixes is python/stepwell/_codes.py; the hundreds group
+// Codes shown as "SW-E2101". The catalogue with causes and fixes is python/stepwell/_codes; the hundreds group
 // them: 10 engine, 11 store, 12 keys and payloads, 13 HTTP, 20 workflows, 21 LLM, 22 triage input.
 using ErrorCode = uint16_t;
 

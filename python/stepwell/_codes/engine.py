@@ -1,12 +1,8 @@
-"""Every code a user can meet: title, cause, fix. `stepwell explain CODE` reads it, offline."""
+"""The codes of the engine: runs, steps, time, queues, the store, HTTP."""
 
 from __future__ import annotations
 
-import difflib
-
-from stepwell._errors import NotFoundError
-
-_CORE: dict[str, tuple[str, str, str]] = {
+CODES: dict[str, tuple[str, str, str]] = {
     "SW-E1000": ("internal error", "Something happened that should not be possible.", "Report it with the full text."),
     "SW-E1001": ("engine closed", "The engine was closed, or is being closed.", "Open an engine and ask again."),
     "SW-E1002": (
@@ -330,29 +326,3 @@ _CORE: dict[str, tuple[str, str, str]] = {
         "Divide the work into child runs, or let each run send the next one.",
     ),
 }
-
-
-def catalogue() -> dict[str, tuple[str, str, str]]:
-    """Return all codes with title, cause and fix."""
-    from stepwell._approval_codes import CODES as APPROVALS
-    from stepwell._batch_codes import CODES as BATCHES
-    from stepwell._budget_codes import CODES as BUDGETS
-    from stepwell._limit_codes import CODES as LIMITS
-    from stepwell._stream_codes import CODES as STREAMS
-    from stepwell.llm._codes import CODES as CALLS
-    from stepwell.triage._codes import CODES
-
-    return {**_CORE, **APPROVALS, **BATCHES, **BUDGETS, **LIMITS, **STREAMS, **CALLS, **CODES}
-
-
-def explain(code: str) -> str:
-    """Return what is known of `code`. Raises NotFoundError SW-E1005 for one that does not exist."""
-    codes = catalogue()
-    name = code.strip().upper()
-    name = name if name.startswith("SW-E") else "SW-E" + name.removeprefix("E")
-    if name not in codes:
-        near = difflib.get_close_matches(name[:20], codes, 3)
-        hint = f"did you mean {', '.join(near)}?" if near else "codes look like SW-E2101"
-        raise NotFoundError("SW-E1005", f"there is no code {code[:80]!r}", hint=hint)
-    title, cause, fix = codes[name]
-    return f"{name}  {title}\n  cause     {cause}\n  fix       {fix}"

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepwell._engine import Engine
-    from stepwell._schedules import Applied, Schedule, Scheduled
+    from stepwell._schedules.plans import Applied, Schedule, Scheduled
     from stepwell._sla import Breach
     from stepwell._types import Duration
     from stepwell._worker import Worker
@@ -36,7 +36,7 @@ class ScheduleVerbs:
         on as it was, so call this at every start of the program. One whose `cron` or `tz` changes counts from now; a pause
         outlasts a change. Their workflows are served by this engine. Raises InputError SW-E1032 for a name used twice.
         """
-        from stepwell._schedules import apply
+        from stepwell._schedules.plans import apply
 
         wanted = list(schedules)
         applied = apply(cast("Engine", self), wanted, keep_others=keep_others)
@@ -47,13 +47,13 @@ class ScheduleVerbs:
 
     def schedules(self) -> list[Scheduled]:
         """Return the store's schedules as they stand, by name."""
-        from stepwell._schedules import show
+        from stepwell._schedules.plans import show
 
         return show(cast("Engine", self))
 
     def schedule(self, name: str) -> Scheduled:
         """Return one schedule as it stands, to pause, resume, trigger or backfill it. Raises NotFoundError SW-E1034."""
-        from stepwell._schedules import missing, show
+        from stepwell._schedules.plans import missing, show
 
         if not name:
             raise missing(name)
@@ -71,14 +71,14 @@ class ScheduleVerbs:
             return
         self._has_looked = True
         if self._core.documents("schedule", ""):
-            from stepwell._schedule_runs import take_up
+            from stepwell._schedules.runs import take_up
 
             take_up(self._core)
             self._fire_schedules()
 
     def _fire_schedules(self) -> None:
         if not self._is_firing:
-            from stepwell._schedule_runs import FIRING_IN_FLIGHT, firing_workflow
+            from stepwell._schedules.runs import FIRING_IN_FLIGHT, firing_workflow
 
             self._is_firing = True
             self.serve(firing_workflow(self._worker), concurrency=FIRING_IN_FLIGHT)

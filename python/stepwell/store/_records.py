@@ -1,6 +1,6 @@
 """The lines of an export: a header, the settings, a run a line, and a trailer with their number and checksum. Bytes to bytes.
 
-What a line holds: _store_members.
+What a line holds: _members.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stepwell._errors import InputError
-from stepwell._store_members import FINAL, RUN, SETTINGS, Bad, Record, read, write
+from stepwell.store._members import FINAL, RUN, SETTINGS, Bad, Record, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from stepwell import _codec
 from stepwell._activation import CHILD
-from stepwell._approval_case import (
+from stepwell._approvals.case import (
     DECISION_STEP,
     DECISION_TOPIC,
     ApprovalRequest,

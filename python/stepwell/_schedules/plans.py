@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepwell import _codec
-from stepwell._cron import Cron, zone
 from stepwell._errors import ConflictError, InputError, NotFoundError
 from stepwell._run import Run
-from stepwell._schedule_runs import KIND, KIND_LAST, read, start_all, start_heads, target_start
+from stepwell._schedules.cron import Cron, zone
+from stepwell._schedules.runs import KIND, KIND_LAST, read, start_all, start_heads, target_start
 from stepwell._starts import PRIORITY_MAX, now_ms
 from stepwell._waits import due_at
 from stepwell._workflow import Workflow

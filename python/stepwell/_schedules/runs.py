@@ -13,8 +13,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from stepwell._cron import Cron, iso
 from stepwell._errors import ConflictError, failure_of
+from stepwell._schedules.cron import Cron, iso
 from stepwell._starts import fingerprint_of, now_ms, sla_until
 from stepwell._types import Retry, run_name
 from stepwell._workflow import Step, Workflow, current_step

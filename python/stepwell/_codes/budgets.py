@@ -1,4 +1,4 @@
-"""The codes of budgets; see _codes.py."""
+"""The codes of budgets."""
 
 from __future__ import annotations
 

@@ -12,17 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell import _budget_commands, _codec
+from stepwell import _codec
+from stepwell._cli import budgets as budget_verbs
+from stepwell._cli.terminal import printable, table, text_of
 from stepwell._errors import InputError, NotFoundError
 from stepwell._history import HistoryEntry, history_of
 from stepwell._pages import pages
-from stepwell._terminal import printable, table, text_of
 from stepwell._types import RunStatus, run_name, run_number
 
 if TYPE_CHECKING:
     import argparse
 
-    from stepwell._approval_inbox import Approval
+    from stepwell._approvals.inbox import Approval
     from stepwell._engine import Engine
 
 _SHOWN = ("key", "parent", "version", "input", "result")
@@ -69,7 +70,7 @@ def add_to(commands: Any) -> None:
         decide.add_argument("--payload-hash", metavar="SHA256", help="of the payload that was seen")
         if name == "approve":
             decide.add_argument("--answer", metavar="JSON", help="the answer to a question that is not of yes or no")
-    _budget_commands.add_to(command("budgets", "list what LLM calls may cost and have cost; show, raise or close one"))
+    budget_verbs.add_to(command("budgets", "list what LLM calls may cost and have cost; show, raise or close one"))
 
 
 def _open(path: str) -> Engine:
@@ -258,7 +259,7 @@ def _card(approval: Approval) -> str:
 def budgets(args: argparse.Namespace) -> str:
     """Return the accounts, or one as it stands after what was done to it."""
     with _open(args.store) as engine:
-        return _budget_commands.run(engine, args)
+        return budget_verbs.run(engine, args)
 
 
 # -- text ------------------------------------------------------------------------------------------------------------------

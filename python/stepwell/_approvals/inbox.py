@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
-from stepwell._approval_case import (
+from stepwell._approvals.case import (
     REFUSED_COUNT_MAX,
     ApprovalRequest,
     ApprovalStatus,
@@ -129,7 +129,7 @@ class Approval:
 
         Decisions that came after the end were refused to their senders and are not kept.
         """
-        from stepwell._approvals import escalation_flow, escalation_key, plain_escalation_flow
+        from stepwell._approvals.flows import escalation_flow, escalation_key, plain_escalation_flow
 
         entries = []
         index = 0
@@ -207,7 +207,7 @@ class Approval:
 
     def _misfit(self, answer: Any) -> str:
         """Say why the type itself refuses an answer, if this process has the type; the schema is looked at by the case."""
-        from stepwell._approvals import find
+        from stepwell._approvals.flows import find
 
         kind = find(self._case.asked["type"]) if self._case.asked["type"] else None
         if not isinstance(kind, type):
@@ -332,7 +332,7 @@ class ApprovalInbox:
 
     def _approval_flow(self) -> Workflow[..., Any]:
         """Return the workflow of approvals, which this engine drives from now on."""
-        from stepwell._approvals import approval_flow
+        from stepwell._approvals.flows import approval_flow
 
         self._need(approval_flow)
         return approval_flow
@@ -343,7 +343,7 @@ class ApprovalInbox:
             return
         self._has_looked_for_approvals = True
         if self._core.find(workflow=APPROVAL_FLOW):
-            from stepwell._approvals import escalation_flow, plain_escalation_flow
+            from stepwell._approvals.flows import escalation_flow, plain_escalation_flow
 
             for each in (self._approval_flow(), escalation_flow, plain_escalation_flow):
                 self._need(each)

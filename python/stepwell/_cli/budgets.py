@@ -7,8 +7,8 @@ import json
 from argparse import SUPPRESS
 from typing import TYPE_CHECKING, Any
 
+from stepwell._cli.terminal import printable, table
 from stepwell._errors import InputError
-from stepwell._terminal import printable, table
 
 if TYPE_CHECKING:
     import argparse

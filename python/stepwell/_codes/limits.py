@@ -1,4 +1,4 @@
-"""The codes of limits; see _codes.py."""
+"""The codes of limits."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The command line behind `stepwell`: its verbs, and text for a terminal."""
