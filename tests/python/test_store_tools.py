@@ -20,6 +20,7 @@ from stores import LONG, change, dump, echo, make_store, refused
 import stepwell as sw
 from stepwell import store
 from stepwell.__main__ import main
+from stepwell.store._file import LOOK, opened
 
 
 @pytest.fixture
@@ -305,6 +306,15 @@ def test_rescue_does_what_an_engine_would(path: Path, capsys: pytest.CaptureFixt
     assert path.with_name("s.db.broken").exists()
     assert not store.info(path).needs_rescue
     assert dump(path) == runs
+
+
+def test_a_copy_that_is_stopped_while_the_disk_takes_it_in_is_not_put_in_place(path: Path, tmp_path: Path) -> None:
+    """The last of a copy is a wait for the disk, in which SQLite has nothing to stop any more."""
+    with opened(path, LOOK) as file:
+        file.interrupt()
+        with pytest.raises(sw.RunCancelled, match="the store is as it was"):
+            file.back_up(str(tmp_path / "backup.db"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["s.db", "s.db.lock"]
 
 
 def test_147_ctrl_c_stops_a_verb_and_leaves_the_store_whole(path: Path, tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ Status put_in_place(const std::string& from, const std::string& to) {
   return sync_copy(folder_of(to));
 }
 
+Status copy_stopped(const std::string& path) {
+  return {StatusKind::kCancelled, code::kRunCancelled, "the copy to " + path + " was stopped; the store is as it was"};
+}
+
 Status copy_whole(sqlite3* source, const std::string& path) {
   STEPWELL_TRY(create_private(path));
   sqlite3_stmt* prepared = nullptr;
@@ -80,10 +84,7 @@ Status copy_whole(sqlite3* source, const std::string& path) {
   const std::string reason = sqlite3_errmsg(source);
   std::error_code ignored;
   std::filesystem::remove(path, ignored);
-  if ((outcome & 0xFF) == SQLITE_INTERRUPT) {
-    return {StatusKind::kCancelled, code::kRunCancelled,
-            "the copy to " + path + " was stopped; the store is as it was"};
-  }
+  if ((outcome & 0xFF) == SQLITE_INTERRUPT) return copy_stopped(path);
   if ((outcome & 0xFF) == SQLITE_CORRUPT) {
     return {StatusKind::kIo, code::kStoreCorrupt, "cannot copy the store: " + reason + "; see stepwell store verify"};
   }

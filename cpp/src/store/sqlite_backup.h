@@ -38,6 +38,7 @@ class SqliteBackup {
 Status check_target(const std::string& path, int64_t bytes);
 // Copies the database, without its free pages, to `path`, which is synced and complete when it has its name.
 Status copy_whole(sqlite3* source, const std::string& path);
+Status copy_stopped(const std::string& path);
 // `from` is synced, and takes the name `to`, for good.
 Status put_in_place(const std::string& from, const std::string& to);
 

@@ -202,7 +202,7 @@ class SqliteStoreFile final : public StoreFile {
     if (!bytes) return bytes.error();
     STEPWELL_TRY(detail::check_target(target, *bytes));
     const std::string partial = target + ".partial";
-    STEPWELL_TRY(detail::copy_whole(file_->connection(), partial));
+    STEPWELL_TRY(copy_to(partial));
     return detail::put_in_place(partial, target);
   }
 
@@ -213,7 +213,7 @@ class SqliteStoreFile final : public StoreFile {
     std::error_code ignored;
     std::filesystem::remove(copy, ignored);  // of one that was interrupted
     STEPWELL_TRY(detail::check_target(copy, *bytes));
-    STEPWELL_TRY(detail::copy_whole(file_->connection(), copy));
+    STEPWELL_TRY(copy_to(copy));
     rows_.reset();
     return file_->close_and_take_over(copy);
   }
@@ -242,6 +242,15 @@ class SqliteStoreFile final : public StoreFile {
     // Names and counts that were rolled back are forgotten too.
     if (const Status again = begin(); status.is_ok() && !again.is_ok()) status = again;
     return status.is_ok() ? refusal : status;
+  }
+
+  // Whoever interrupts while the disk takes the copy in is heard, too: SQLite has nothing to do by then.
+  Status copy_to(const std::string& path) {
+    STEPWELL_TRY(detail::copy_whole(file_->connection(), path));
+    if (!is_interrupted_) return Status::ok();
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    return detail::copy_stopped(path);
   }
 
   [[nodiscard]] int is_stopped() const { return is_interrupted_ ? 1 : 0; }
