@@ -55,4 +55,10 @@ bool SimClock::step(int64_t until_ms) {
   return false;
 }
 
+void SimClock::run_for(int64_t ms) {
+  const int64_t until = now_ms_ + ms;
+  while (step(until)) {
+  }
+}
+
 }  // namespace stepwell::sim

@@ -33,6 +33,8 @@ class SimClock {
   void pause(ProcessId process, int64_t until_ms) { paused_until_[process] = until_ms; }
   // Runs the next task; false when there is none up to `until_ms` (the clock then stands there).
   bool step(int64_t until_ms);
+  // Runs all that is due within the next `ms`.
+  void run_for(int64_t ms);
   // A digest of all that ran so far: the same seed must give the same digest.
   uint64_t digest() const { return digest_; }
 

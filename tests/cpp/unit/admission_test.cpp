@@ -56,11 +56,7 @@ struct Stage {
     auto pass = passes.extract(step);
     stage.settle(pass.mapped(), verdict);
   }
-  void run_for(int64_t ms) {
-    const int64_t until = clock.now_ms() + ms;
-    while (clock.step(until)) {
-    }
-  }
+  void run_for(int64_t ms) { clock.run_for(ms); }
   int64_t waiting() {
     Counters counters;
     stage.add_to(counters);

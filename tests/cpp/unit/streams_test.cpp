@@ -50,11 +50,7 @@ struct World {
   void read(int64_t generation, int64_t offset, uint64_t ticket = 9) {
     dispatcher->read_stream({run, "s", generation, offset, 60'000, ticket});
   }
-  void run_for(int64_t ms) {
-    const int64_t until = clock.now_ms() + ms;
-    while (clock.step(until)) {
-    }
-  }
+  void run_for(int64_t ms) { clock.run_for(ms); }
   std::vector<Item> take(ItemKind kind) {
     std::vector<Item> taken;
     for (Item& item : items) {
@@ -269,11 +265,7 @@ class StreamsInLine : public ::testing::Test {
     dispatcher_.report(std::move(reports));
     run_for(1'000);
   }
-  void run_for(int64_t ms) {
-    const int64_t until = clock_.now_ms() + ms;
-    while (clock_.step(until)) {
-    }
-  }
+  void run_for(int64_t ms) { clock_.run_for(ms); }
 
   static constexpr size_t kRunCount = 200;
   sim::SimClock clock_{1};
