@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from stepwell._approvals.flows import approval, approval_blocking
     from stepwell._approvals.inbox import Approval
     from stepwell._batch import Batch, BatchItem, BatchProgress
-    from stepwell._budgets import BudgetAccount, BudgetChange
+    from stepwell._budgets.accounts import BudgetAccount, BudgetChange
+    from stepwell._budgets.policy import Budget
     from stepwell._egress import Egress
     from stepwell._engine import Engine
     from stepwell._errors import (
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     )
     from stepwell._whatif import whatif
     from stepwell._workflow import Step, Workflow, gather, step, workflow
-    from stepwell.llm._budget import Budget
     from stepwell.triage import triage
 
 _WHERE = {
@@ -82,9 +82,9 @@ _WHERE = {
     "Breach": "_sla",
     "Breaker": "_limits",
     "Bucket": "_limits",
-    "Budget": "llm._budget",
-    "BudgetAccount": "_budgets",
-    "BudgetChange": "_budgets",
+    "Budget": "_budgets.policy",
+    "BudgetAccount": "_budgets.accounts",
+    "BudgetChange": "_budgets.accounts",
     "BusyError": "_errors",
     "Circuit": "_limits",
     "ClosedError": "_errors",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell import _codec
-from stepwell._budgets import joined, with_budgets
+from stepwell._budgets.verbs import joined, with_budgets
 from stepwell._errors import InputError, WorkflowError, closed_error, failure_of
 from stepwell._queues import check_concurrency
 from stepwell._run import run_error
@@ -21,9 +21,9 @@ from stepwell._types import RunStatus
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
+    from stepwell._budgets.policy import Budget
     from stepwell._engine import Engine
     from stepwell._workflow import Workflow
-    from stepwell.llm._budget import Budget
 
 R = TypeVar("R")
 _CHUNK_FIRST = 32  # small, so that work begins at once; each is twice as large as the one before

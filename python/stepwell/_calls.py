@@ -25,7 +25,7 @@ _EVENT_ATTEMPT_FAILED = 3
 _IS_CALL = re.compile(r"(?:^|/)llm\.")
 # How a wait begins whose call was not sent yet. Which calls had to wait is no part of what a workflow is.
 HELD = "held:"
-# Where a request may hold a Costing (stepwell.llm._budget) in the place of its spending.
+# Where a request may hold a Costing (stepwell.llm._costing) in the place of its spending.
 _SPENDING = 6
 
 
@@ -147,8 +147,9 @@ def ask_for_more(activation: Activation, step: str, request: tuple[Any, ...], to
     """Open the approval of the budget that had no room, if it has one."""
     if not topic.startswith(b"budget:"):
         return
-    from stepwell._budgets import ask_for_more, refused_by
-    from stepwell.llm._budget import budgets_of
+    from stepwell._budgets.asking import ask_for_more
+    from stepwell._budgets.policy import budgets_of
+    from stepwell._budgets.verbs import refused_by
 
     account = refused_by(topic, step)
     costing = request[_SPENDING]

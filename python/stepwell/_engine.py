@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stepwell import _config
 from stepwell._approvals.inbox import ApprovalInbox
-from stepwell._budgets import BudgetVerbs, joined, with_budgets
+from stepwell._budgets.verbs import BudgetVerbs, joined, with_budgets
 from stepwell._egress import Egress, egress_of
 from stepwell._errors import InputError, closed_error, failure_of
 from stepwell._limits import Limit, LimitVerbs
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stepwell._batch import Batch
-    from stepwell.llm._budget import Budget
+    from stepwell._budgets.policy import Budget
 
 R = TypeVar("R")
 _IN_FLIGHT_DEFAULT = 1000

@@ -14,8 +14,8 @@ from stepwell._types import Duration, check_text, duration_ms, is_count
 from stepwell._workflow import current_activation, current_step, sla_request
 
 if TYPE_CHECKING:
+    from stepwell._budgets.policy import Budget
     from stepwell._workflow import Workflow
-    from stepwell.llm._budget import Budget
 
 PRIORITY_MAX = 1_000_000
 

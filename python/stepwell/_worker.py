@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from stepwell._budgets.policy import Budget
     from stepwell._step_context import StepContext
     from stepwell._workflow import Step, Workflow
-    from stepwell.llm._budget import Budget
 
 _log = logging.getLogger("stepwell")
 

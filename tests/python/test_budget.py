@@ -13,7 +13,8 @@ from flows import comes_to
 
 import stepwell as sw
 from stepwell import store
-from stepwell.llm._budget import TOKENS_OUT_DEFAULT, Budget, bounded
+from stepwell._budgets.policy import Budget
+from stepwell.llm._costing import TOKENS_OUT_DEFAULT, bounded
 from stepwell.testing.llm_server import Faults, LlmServer
 
 if TYPE_CHECKING:

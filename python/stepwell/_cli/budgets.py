@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from decimal import Decimal
 
-    from stepwell._budgets import BudgetAccount, BudgetChange
+    from stepwell._budgets.accounts import BudgetAccount, BudgetChange
     from stepwell._engine import Engine
 
 _HEAD = ("budget", "cap", "spent", "reserved", "in doubt", "left", "calls", "waiting", "odd", "")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stepwell._errors import LlmError
 from stepwell._limits import admission_names
 from stepwell._workflow import current_activation
-from stepwell.llm._budget import Costing
 from stepwell.llm._cache import current_keeper
+from stepwell.llm._costing import Costing
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,13 +8,13 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepwell._budgets.policy import counted
 from stepwell._errors import InputError
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell._workflow import Step, current_activation
 from stepwell.llm._adapter import Ask, Message, Reply
 from stepwell.llm._answer import json_in, repair_messages
 from stepwell.llm._asking import governed, governed_blocking
-from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._policies import Asked, leaves
@@ -24,7 +24,7 @@ from stepwell.llm._usage import checked, cost_of, price_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Sequence
 
-    from stepwell.llm._budget import Budget
+    from stepwell._budgets.policy import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
+from stepwell._budgets.policy import counted
 from stepwell._errors import InputError, LlmError
 from stepwell._types import Duration, Retry, duration_ms
 from stepwell.llm._asking import governed, governed_blocking
-from stepwell.llm._budget import counted
 from stepwell.llm._call import call_request, converse, converse_blocking, estimate_tokens, parsed
 from stepwell.llm._models import DEFAULT_RETRY, Model, resolve_model
 from stepwell.llm._prompt import clean
@@ -19,8 +19,8 @@ from stepwell.llm._usage import Usage, price_of, usage_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from stepwell._budgets.policy import Budget
     from stepwell.llm._adapter import EmbedForm
-    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel, Endpoint
     from stepwell.llm._redact import Redact

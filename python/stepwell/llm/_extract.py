@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stepwell._budgets.policy import counted
 from stepwell._errors import LlmError
 from stepwell.llm._asking import governed, governed_blocking
-from stepwell.llm._budget import counted
 from stepwell.llm._call import converse, converse_blocking
 from stepwell.llm._chat import Question, question
 from stepwell.llm._models import DEFAULT_RETRY, resolve_model
@@ -17,8 +17,8 @@ from stepwell.llm._prompt import FENCE_AFTER, FENCE_BEFORE, untrusted
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from stepwell._budgets.policy import Budget
     from stepwell._types import Duration, Retry
-    from stepwell.llm._budget import Budget
     from stepwell.llm._cache import Cache
     from stepwell.llm._policies import AnyModel
     from stepwell.llm._redact import Redact

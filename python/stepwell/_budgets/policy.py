@@ -1,4 +1,4 @@
-"""`Budget`: what calls may cost at most, and the reservation that each of them makes before it is sent."""
+"""`Budget`: what calls may cost at most, and which budgets a call counts against."""
 
 from __future__ import annotations
 
@@ -9,39 +9,26 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
-from stepwell._errors import InputError, LlmError
+from stepwell._errors import InputError
 from stepwell._types import run_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepwell._activation import Activation
-    from stepwell.llm._adapter import UsagePointers
-    from stepwell.llm._usage import Price
 
 Per = Literal["run", "batch", "tenant", "day"]
 OnCap = Literal["wait", "fail"]
 _PERS, _ON_CAPS = ("run", "batch", "tenant", "day"), ("wait", "fail")
 _NAME_CHARS_MAX = 120
 _TENANT_CHARS_MAX = 120
-_USD_MAX = 1_000_000
+USD_MAX = 1_000_000
 _TOKENS_MAX = 10**15
-_PRICE_MAX = 100_000  # dollars for a million tokens
+PRICE_MAX = 100_000  # dollars for a million tokens
 PICODOLLARS = 10**12
-#: The longest answer of a call that says nothing of it, once it counts against a budget: it is sent with that bound.
-TOKENS_OUT_DEFAULT = 1_024
-# How an answer is bounded, told apart by how the URL ends: the member of the body, and in which object of it.
-_BOUNDS = (
-    ("/chat/completions", "", "max_tokens"),
-    ("/responses", "", "max_output_tokens"),
-    ("/messages", "", "max_tokens"),
-    (":generateContent", "generationConfig", "maxOutputTokens"),
-    (":streamGenerateContent", "generationConfig", "maxOutputTokens"),
-)
-_BOUND_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 
 
 def picodollars(usd: Decimal | float | str, what: str, most: int) -> int:
@@ -96,9 +83,9 @@ class Budget:
         if tokens is not None and (type(tokens) is not int or not 0 <= tokens <= _TOKENS_MAX):
             raise InputError("SW-E2184", "tokens is no count", got=repr(tokens)[:80])
         if self.usd is not None:
-            picodollars(self.usd, "usd", _USD_MAX)
+            picodollars(self.usd, "usd", USD_MAX)
         for each in self.price or ():
-            picodollars(each, "a price", _PRICE_MAX)
+            picodollars(each, "a price", PRICE_MAX)
         if self.price is not None and len(self.price) != 2:
             raise InputError("SW-E2184", "a price has two parts", got=repr(self.price)[:80], expected="(in, out)")
         name = self.name
@@ -119,7 +106,7 @@ class Budget:
     @property
     def cap(self) -> tuple[int, int]:
         """The cap in picodollars and tokens; -1: none."""
-        usd = -1 if self.usd is None else picodollars(self.usd, "usd", _USD_MAX)
+        usd = -1 if self.usd is None else picodollars(self.usd, "usd", USD_MAX)
         return usd, -1 if self.tokens is None else self.tokens
 
     @property
@@ -169,9 +156,7 @@ class Budget:
 
 # -- a call's side -------------------------------------------------------------------------------------------------------
 
-_counted: contextvars.ContextVar[Budget | None] = contextvars.ContextVar("stepwell_budget", default=None)
-
-
+own_budget: contextvars.ContextVar[Budget | None] = contextvars.ContextVar("stepwell_budget", default=None)
 _NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 
@@ -190,64 +175,11 @@ def _counting(budget: Budget) -> Iterator[None]:
             "SW-E2184", "a budget is kept in an engine's store, and this call is outside of a run", hint=hint
         )
     budget.known_as  # noqa: B018 - refuses a batch's budget without a name before anything is sent
-    token = _counted.set(budget)
+    token = own_budget.set(budget)
     try:
         yield
     finally:
-        _counted.reset(token)
-
-
-@dataclass(frozen=True, slots=True)
-class Costing:
-    """What a call may cost, worked out only when it counts against a budget; stands in the request as its spending."""
-
-    model: object
-    pointers: UsagePointers | None
-    price: Price | None
-    tenant: str
-    budget: Budget | None
-
-    @staticmethod
-    def of(model: object, pointers: UsagePointers | None, price: Price | None, tenant: str) -> Costing:
-        """Return a call's costing, with the budget that its caller named."""
-        return Costing(model, pointers, price, tenant, _counted.get())
-
-    def apply(self, activation: Activation, request: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the request with its spending in the core's form; without budgets it is as it was, and spends nothing."""
-        budgets = budgets_of(activation, self.budget)
-        http, retry, repeatable, json_body, pointer, admission, _, *rest = request
-        if not budgets:
-            return (http, retry, repeatable, json_body, pointer, admission, (), *rest)
-        tokens_in, tokens_out, body = bounded(http[1], http[3])
-        price_in, price_out, price_cached = self._prices(budgets)
-        now = int(activation.worker.time() * 1000)
-        uses = []
-        for budget in budgets:
-            account, due_at = budget.account(activation.run, self.tenant, now)
-            uses.append((account, *budget.cap, due_at, budget.on_cap == "fail", budget.per == "run"))
-        estimate = tokens_in * price_in + tokens_out * price_out
-        spending = (estimate, tokens_in + tokens_out, price_in, price_out, price_cached, tuple(uses))
-        if not admission:
-            pointers = self.pointers or ((), (), "")
-            admission = ("", "", self.tenant, tokens_in + tokens_out, *pointers)
-        http = (*http[:3], body, *http[4:])
-        return (http, retry, repeatable, json_body, pointer, admission, spending, *rest)
-
-    def _prices(self, budgets: list[Budget]) -> tuple[int, int, int]:
-        given = next((budget.price for budget in budgets if budget.price is not None), None)
-        if given is not None:
-            price_in, price_out = (picodollars(each, "a price", _PRICE_MAX) // 1_000_000 for each in given)
-            return price_in, price_out, price_in
-        if self.price is not None:
-            tokens_in, tokens_out, cached, _ = (round(each * PICODOLLARS) for each in self.price)
-            return tokens_in, tokens_out, cached
-        if any(budget.usd is not None for budget in budgets):
-            raise LlmError(
-                "SW-E2185",
-                f"nobody knows what {self.model!r} costs, and it counts against a budget in dollars",
-                hint="give the budget a price: Budget(..., price=(0.15, 0.60)), in and out, for a million tokens",
-            )
-        return 0, 0, 0
+        own_budget.reset(token)
 
 
 def budgets_of(activation: Activation, own: Budget | None) -> list[Budget]:
@@ -255,33 +187,8 @@ def budgets_of(activation: Activation, own: Budget | None) -> list[Budget]:
     names = activation.budgets or activation.worker.budgets
     found = [] if own is None else [own]
     if names:
-        from stepwell._budgets import find_budget
+        from stepwell._budgets.accounts import find_budget
 
         found += [find_budget(activation.worker, name) for name in names.split("\n")]
     by_name = {budget.known_as: budget for budget in reversed(found)}  # one of a name counts once, the call's own first
     return list(by_name.values())
-
-
-def bounded(url: str, body: bytes) -> tuple[int, int, bytes]:
-    """Return the tokens in (by four bytes each), the tokens out at most, and the body with a bound on the answer."""
-    path = url.partition("?")[0]
-    form = next((form for form in _BOUNDS if path.endswith(form[0])), None)
-    tokens_in = len(body) // 4 + 1
-    if form is None:  # embeddings answer nothing that counts
-        return tokens_in, 0 if "mbed" in path else TOKENS_OUT_DEFAULT, body
-    members = json.loads(body)
-    where = members.setdefault(form[1], {}) if form[1] else members
-    for name in _BOUND_NAMES:
-        bound = where.get(name)
-        if type(bound) is int and bound > 0:
-            return tokens_in, bound * _choices(members), body
-    name = form[2]
-    if form[0] == "/chat/completions" and ("api.openai.com" in url or "/openai/deployments/" in url):
-        name = "max_completion_tokens"  # newer models refuse the older name
-    where[name] = TOKENS_OUT_DEFAULT
-    return tokens_in, TOKENS_OUT_DEFAULT * _choices(members), json.dumps(members, ensure_ascii=False).encode()
-
-
-def _choices(members: dict[str, Any]) -> int:
-    count = members.get("n")
-    return count if type(count) is int and 1 < count <= 1_000 else 1
