@@ -101,7 +101,7 @@ py::list start_and_wait(Runtime& runtime, const py::list& requests) {
 }
 
 py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, const std::string& key, bool is_failed,
-                   bool is_breached, RunId before, int64_t count_max, bool with_events) {
+                   bool is_breached, RunId before, int64_t count_max, bool with_events, bool with_payloads) {
   FindRequest request;
   request.run = run;
   request.workflow = workflow;
@@ -111,6 +111,7 @@ py::list find_runs(Runtime& runtime, RunId run, const std::string& workflow, con
   request.before = before;
   request.count_max = count_max;
   request.with_events = with_events;
+  request.with_payloads = with_payloads;
   auto found = value_or_raise(without_gil([&] { return runtime.find(std::move(request)); }));
   return to_python(found);
 }
@@ -331,7 +332,7 @@ void register_caller_side(py::class_<Runtime>& runtime) {
           py::arg("run"), py::arg("ticket"), py::pos_only())
       .def("find", &find_runs, py::kw_only(), py::arg("run") = 0, py::arg("workflow") = "", py::arg("key") = "",
            py::arg("is_failed") = false, py::arg("is_breached") = false, py::arg("before") = 0,
-           py::arg("count_max") = 1, py::arg("with_events") = false)
+           py::arg("count_max") = 1, py::arg("with_events") = false, py::arg("with_payloads") = true)
       .def(
           "tell",
           [](Runtime& runtime, RunId run, const std::string& topic, const py::bytes& payload, const std::string& key) {

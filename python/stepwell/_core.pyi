@@ -150,6 +150,7 @@ class Runtime:
         before: int = 0,
         count_max: int = 1,
         with_events: bool = False,
+        with_payloads: bool = True,
     ) -> list[_Row]: ...
     def set_limits(self, queue: str, limits: _Limits, /) -> None: ...
     # Rates: requests_per_minute, tokens_per_minute, concurrency; 0: no limit. Of all, of each tenant; then burst_ms

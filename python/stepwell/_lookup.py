@@ -70,8 +70,8 @@ class Lookup:
         counters: Mapping[str, int] = self._core.counters()
         return counters
 
-    def _row(self, run: int, *, with_events: bool = False) -> tuple[Any, ...]:
-        rows = self._core.find(run=run, with_events=with_events) if run > 0 else []
+    def _row(self, run: int, **which: bool) -> tuple[Any, ...]:
+        rows = self._core.find(run=run, **which) if run > 0 else []
         if not rows:
             raise NotFoundError("SW-E1005", f"there is no run {run_name(run)}")
         row: tuple[Any, ...] = rows[0]

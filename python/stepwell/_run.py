@@ -39,7 +39,7 @@ class Run(Generic[R]):
 
     def status(self) -> RunStatus:
         """Where the run stands now."""
-        return RunStatus(self._engine._row(self._run)[1])  # noqa: SLF001
+        return RunStatus(self._engine._row(self._run, with_payloads=False)[1])  # noqa: SLF001
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result, up to `timeout` seconds (None: without end), without holding the GIL.

@@ -8,6 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flows import until
+from stores import echo
 
 import stepwell as sw
 from stepwell import store
@@ -71,22 +73,75 @@ def test_payloads_of_every_length_come_back(tmp_path: Path, length: int, *, is_n
         assert sw.Run(engine, echo, run._run, is_new=False).result(20) == value
 
 
+def damage(path: Path, payload: int) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        content = bytearray(db.execute("SELECT content FROM blob_bytes WHERE id = ?", (payload,)).fetchone()[0])
+        content[len(content) // 2] ^= 4
+        db.execute("UPDATE blob_bytes SET content = ? WHERE id = ?", (bytes(content), payload))
+        db.commit()
+
+
 def test_160_a_damaged_payload_is_named_and_never_handed_out(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with sw.Engine(path) as engine:
         run = engine.start(reads, {"context": CONTEXT}, key="k")
         run.result(20)
-    with closing(sqlite3.connect(path)) as db:
-        content = bytearray(db.execute("SELECT content FROM blob_bytes WHERE id = 1").fetchone()[0])
-        content[len(content) // 2] ^= 4
-        db.execute("UPDATE blob_bytes SET content = ? WHERE id = 1", (bytes(content),))
-        db.commit()
+    damage(path, 1)
     found = store.verify(path)
     assert [(each.run, "payload 1" in each.what) for each in found] == [(run.id, True)]
     with sw.Engine(path) as engine:
         with pytest.raises(sw.StoreError) as caught:
             engine._core.find(run=run._run)
         assert caught.value.code == "SW-E1106"
+        with pytest.raises(sw.StoreError, match="SW-E1106"):
+            engine.start(reads, {"context": CONTEXT}, key="k").result(20)
+        with pytest.raises(sw.StoreError, match="SW-E1106"):
+            sw.Run(engine, reads, run._run, is_new=False).result(20)
+        assert engine.start(reads, {"context": "short"}).result(20) == "short", "nobody else is held up"
+
+
+def test_160_a_run_whose_payload_is_damaged_is_paused_and_the_others_go_on(tmp_path: Path) -> None:
+    """It stopped every life of the engine, and with it all others."""
+    path = tmp_path / "s.db"
+    with sw.Engine(path) as engine:
+        engine.queue("later").pause()
+        started = [engine.start(echo, letter * 9_000, key=letter, queue="later") for letter in "abc"]
+    damage(path, 2)
+
+    def taken_up(engine: sw.Engine) -> list[sw.Run[str]]:
+        engine.queue("later").resume()
+        engine.serve(echo, queue="later")
+        return [sw.Run(engine, echo, run._run, is_new=False) for run in started]
+
+    for _ in range(2):
+        with sw.Engine(path) as engine:
+            first, second, third = taken_up(engine)
+            assert [first.result(20), third.result(20)] == ["a" * 9_000, "c" * 9_000]
+            until(lambda run=second: run.status() == sw.RunStatus.PAUSED)
+            with pytest.raises(sw.StoreError, match=r"SW-E1106 payload 2 of .* is damaged"):
+                second.history()
+            second.resume()
+            until(lambda run=second: run.status() == sw.RunStatus.PAUSED)
+        assert not path.with_name("s.db.failed").exists()
+        assert not path.with_name("s.db.broken").exists()
+    damage(path, 2)  # once more, so it is restored
+    with sw.Engine(path) as engine:
+        second = taken_up(engine)[1]
+        second.resume()
+        assert second.result(20) == "b" * 9_000
+        assert "payload 2" in str(second.history()[0].error)
+
+
+def test_160_a_run_with_a_damaged_payload_can_be_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with sw.Engine(path) as engine:
+        engine.queue("later").pause()
+        run = engine.start(echo, "a" * 9_000, queue="later")
+    damage(path, 1)
+    with sw.Engine(path) as engine:
+        again = sw.Run(engine, echo, run._run, is_new=False)
+        again.cancel()
+        assert again.status() == sw.RunStatus.CANCELLED
 
 
 def test_payload_that_only_looks_like_another_is_kept_apart(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ class RunMachine {
   RunId parent_ = 0;
   std::string parent_step_;
   std::string budgets_;
-  std::string damage_;          // what of the history cannot be read; empty: nothing
+  Status damage_;               // not ok: something of the history cannot be read
   std::vector<Message> inbox_;  // not yet taken, oldest first
   std::unordered_set<int64_t> met_messages_;
   std::unordered_map<std::string, StepState> steps_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "stepwell/status.h"
 #include "stepwell/types.h"
 
 namespace stepwell {
@@ -73,6 +74,7 @@ struct RunRow {
   int64_t sla_ms = -1;
   std::string breach_flow;
   std::string budgets;  // see NewRun
+  Status damage;        // not ok: payloads of it that were asked for cannot be read, and are empty; says which, and why
 };
 
 // What is kept of a step's stream until the step is recorded: the text so far. A generation is an answer that did not

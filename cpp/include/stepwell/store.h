@@ -41,9 +41,10 @@ struct FindRequest {
   std::string key;
   int64_t count_max = 1;
   bool with_events = false;
-  bool is_failed = false;    // with a workflow alone, or with nothing: only kFailed and kDead
-  bool is_breached = false;  // instead: only those with a kSlaBreached event
-  RunId before = 0;          // of a list: only runs below this one, for the next page; 0: the newest
+  bool is_failed = false;     // with a workflow alone, or with nothing: only kFailed and kDead
+  bool is_breached = false;   // instead: only those with a kSlaBreached event
+  RunId before = 0;           // of a list: only runs below this one, for the next page; 0: the newest
+  bool with_payloads = true;  // inputs and results
 };
 
 struct ClaimAnswer {
@@ -88,7 +89,8 @@ class Store {
   // Applies each transition atomically, in order; each has its own answer. Many calls may share one disk sync.
   virtual void commit(std::vector<Transition> transitions, CommitDone done) = 0;
   // Leases up to count_max queued runs (by priority, oldest first, as the queue's limits allow) and runs whose lease
-  // ended, with their events, the messages that they have not taken and their streams: token + 1, claims + 1.
+  // ended, with their events, the messages that they have not taken and their streams: token + 1, claims + 1. Here as
+  // in load and find, a payload that cannot be read is its row's `damage`, and no failure of the store.
   virtual void claim(ClaimRequest request, ClaimDone done) = 0;
   // Queues up to count_max waiting runs whose time has come by `now`.
   virtual void due(WallMs now, int64_t count_max, DueDone done) = 0;

@@ -36,6 +36,11 @@ Command hold_command(const std::string& step, WallMs due_at, std::string topic) 
   return command;
 }
 
+// What the store found comes first: what is wrong in what it could not read follows from it.
+void note_damage(Status& damage, const std::string& what) {
+  if (damage.is_ok()) damage = {StatusKind::kIo, code::kStoreCorrupt, "the history is damaged: " + what};
+}
+
 RunStatus end_status(InputKind kind) {
   switch (kind) {
     case InputKind::kRunSucceeded:
@@ -66,6 +71,7 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
       parent_(history.row.parent),
       parent_step_(history.row.parent_step),
       budgets_(history.row.budgets),
+      damage_(history.row.damage),
       inbox_(history.messages) {
   for (const Message& message : inbox_) met_messages_.insert(message.id);
   for (const Event& event : history.events) {
@@ -74,7 +80,8 @@ RunMachine::RunMachine(const RunHistory& history, uint64_t seed)
     StepState& step = steps_[event.step];
     if (event.kind >= EventKind::kCallReserved) {
       if (!step.account) step.account = std::make_shared<detail::CallAccount>();
-      if (!step.account->replay(event)) damage_ = "step \"" + event.step + "\": its reservation cannot be read";
+      if (!step.account->replay(event))
+        note_damage(damage_, "step \"" + event.step + "\": its reservation cannot be read");
       continue;
     }
     step.attempt = event.attempt;
@@ -100,7 +107,7 @@ int64_t RunMachine::number_in(const Event& event) {
   const char* end = event.payload.data() + event.payload.size();
   const auto [stop, error] = std::from_chars(event.payload.data(), end, number);
   if (error != std::errc() || stop != end || number < 0) {
-    damage_ = "step \"" + event.step + "\": expected a number, the history has \"" + event.payload + "\"";
+    note_damage(damage_, "step \"" + event.step + "\": expected a number, the history has \"" + event.payload + "\"");
   }
   return number;
 }

@@ -28,14 +28,16 @@ Event event_of(EventKind kind, const std::string& step, Payload payload) {
 
 // Only what somebody ordered and what time decides; waits are answered when the worker comes to them again.
 Decision RunMachine::on_taken_up(Input& input) {
-  if (!damage_.empty()) {
-    input.payload = detail::error_payload(code::kStoreIo, "the history is damaged: " + damage_, 0, false);
-    return on_mismatch(input);
-  }
-  if (deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
+  if (damage_.is_ok() && deadline_at_ >= 0 && deadline_at_ <= input.at) return timed_out(input);
   Decision decision;
   take_orders(decision);
   if (decision.end) return decision;
+  if (!damage_.is_ok()) {
+    input.payload = detail::error_payload(damage_.code(), damage_.message(), 0, false);
+    Decision paused = on_mismatch(input);
+    paused.taken.insert(paused.taken.end(), decision.taken.begin(), decision.taken.end());
+    return paused;
+  }
   judge_run_sla(decision, input.at);
   if (pause_id_ != 0) return lay_aside(decision, -1, true);
   wake_at_own_time(decision);

@@ -164,6 +164,10 @@ void Dispatcher::wait(RunId run, WaitDone done) {
       waiters_[run].push_back(Waiter{0, std::move(done)});
       return;
     }
+    if (!found->row.damage.is_ok()) {
+      done(found->row.damage);
+      return;
+    }
     StartAnswer answer;
     answer.run = run;
     answer.run_status = found->row.status;

@@ -234,8 +234,13 @@ class RuntimeDoor final : public Runtime {
   }
 
   Result<std::vector<RunHistory>> find(FindRequest request) override {
-    return ask<std::vector<RunHistory>>(
+    Result<std::vector<RunHistory>> found = ask<std::vector<RunHistory>>(
         [this, request = std::move(request)](auto send) mutable { store_->find(std::move(request), std::move(send)); });
+    if (!found) return found;
+    for (const RunHistory& history : *found) {
+      if (!history.row.damage.is_ok()) return history.row.damage;
+    }
+    return found;
   }
 
   Status set_limits(const std::string& queue, QueueLimits limits) override {

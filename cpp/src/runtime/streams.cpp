@@ -277,6 +277,8 @@ void Streams::read(StreamAsk ask) {
       answer(ask, StreamStanding::kNoRun, {});
     } else if (find(ask.run, ask.step) != nullptr) {
       read(std::move(ask));
+    } else if (const Status& damage = found->row.damage; !damage.is_ok()) {
+      answer(ask, StreamStanding::kFailed, {0, 0, error_payload(damage.code(), damage.message(), 0, false)});
     } else {
       answer_from(*found, ask);
     }

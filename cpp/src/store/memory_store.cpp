@@ -311,6 +311,7 @@ std::vector<RunHistory> MemoryTable::find(const FindRequest& request) const {
   const auto add = [&](RunId run) {
     if (const auto entry = entries_.find(run); entry != entries_.end()) {
       found.push_back(copy(entry->second, request.with_events));
+      if (!request.with_payloads) found.back().row.input = found.back().row.result = {};
     }
   };
   const auto count_max = static_cast<size_t>(std::max<int64_t>(request.count_max, 0));

@@ -79,9 +79,11 @@ Status SqliteBlobs::keep(const std::string& bytes, SqliteStatement::BytesOrNumbe
   const int64_t known = find_.integer(0);
   find_.reset();
   std::string there;
-  STEPWELL_TRY(fetch(known, there));
-  // Another payload with the same hash, which somebody may have made on purpose: it stays where it is.
-  if (there != bytes) return Status::ok();
+  Status damage;
+  STEPWELL_TRY(fetch(known, there, damage));
+  // Another payload with the same hash, which somebody may have made on purpose, or a damaged one: it stays where it
+  // is.
+  if (!damage.is_ok() || there != bytes) return Status::ok();
   kept.number = known;
   const int counted = count_up_.bind(known).step();
   return counted == SQLITE_DONE ? Status::ok() : file_.fault("count a payload in", counted);
@@ -100,27 +102,30 @@ Status SqliteBlobs::add(const std::string& hash, const std::string& bytes, int64
   return outcome == SQLITE_DONE ? Status::ok() : file_.fault("record a payload in", outcome);
 }
 
-Status SqliteBlobs::read(SqliteStatement& from, int column, std::string& bytes) {
+Status SqliteBlobs::read(SqliteStatement& from, int column, std::string& bytes, Status& damage) {
   if (!from.is_number(column)) {
     bytes = from.bytes(column);
     return Status::ok();
   }
-  Status status = fetch(from.integer(column), bytes);
+  Status status = fetch(from.integer(column), bytes, damage);
   if (!status.is_ok()) from.reset();
   return status;
 }
 
-Status SqliteBlobs::fetch(int64_t number, std::string& bytes) {
+Status SqliteBlobs::fetch(int64_t number, std::string& bytes, Status& damage) {
   bytes.clear();
   if (number == kDropped) return Status::ok();
   const int outcome = bytes_.bind(number).step();
-  if (outcome == SQLITE_DONE) return damaged(number, "it is not there");
+  if (outcome == SQLITE_DONE) damage = damaged(number, "it is not there");
+  if (outcome == SQLITE_DONE) return Status::ok();
   if (outcome != SQLITE_ROW) return file_.fault("read a payload of", outcome);
   const int64_t count = bytes_.integer(0);
   std::string packed = bytes_.bytes(1);
   bytes_.reset();
-  if (count < 0 || static_cast<size_t>(count) > file_.payload_bytes_max())
-    return damaged(number, "its length is wrong");
+  if (count < 0 || static_cast<size_t>(count) > file_.payload_bytes_max()) {
+    damage = damaged(number, "its length is wrong");
+    return Status::ok();
+  }
   if (packed.size() == static_cast<size_t>(count)) {
     bytes = std::move(packed);
     return Status::ok();
@@ -128,14 +133,17 @@ Status SqliteBlobs::fetch(int64_t number, std::string& bytes) {
   bytes.resize(static_cast<size_t>(count));
   const size_t length =
       ZSTD_decompressDCtx(contexts_->unpacking, bytes.data(), bytes.size(), packed.data(), packed.size());
-  if (ZSTD_isError(length) != 0) return damaged(number, ZSTD_getErrorName(length));
-  return length == bytes.size() ? Status::ok() : damaged(number, "it is shorter than it was");
+  if (ZSTD_isError(length) != 0 || length != bytes.size()) {
+    damage = damaged(number, ZSTD_isError(length) != 0 ? ZSTD_getErrorName(length) : "it is shorter than it was");
+    bytes.clear();
+  }
+  return Status::ok();
 }
 
 Status SqliteBlobs::release(int64_t number) {
   if (number == kDropped) return Status::ok();
   const int outcome = count_down_.bind(number).step();
-  if (outcome == SQLITE_DONE) return damaged(number, "it is not there");
+  if (outcome == SQLITE_DONE) return Status::ok();  // it is not there: whoever read it was told
   if (outcome != SQLITE_ROW) return file_.fault("count a payload in", outcome);
   const int64_t left = count_down_.integer(0);
   count_down_.reset();

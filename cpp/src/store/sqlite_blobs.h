@@ -28,16 +28,16 @@ class SqliteBlobs {
 
   // What to bind for `bytes`, which must outlive it: a blob's number, with one reference more, or the bytes themselves.
   Status keep(const std::string& bytes, SqliteStatement::BytesOrNumber& kept);
-  // The payload in a column of a row that was just answered; `from` is reset when it cannot be read. A blob that is
-  // missing or damaged is kIo with code::kStoreCorrupt.
-  Status read(SqliteStatement& from, int column, std::string& bytes);
+  // The payload in a column of a row that was just answered; `from` is reset when the file cannot be read. A blob that
+  // is missing or damaged is no failure of the file: `bytes` is empty then, and `damage` kIo with code::kStoreCorrupt.
+  Status read(SqliteStatement& from, int column, std::string& bytes, Status& damage);
   // One reference less; with the last one the bytes go. kDropped and user bytes have none.
   Status release(int64_t number);
 
  private:
   struct Contexts;
   explicit SqliteBlobs(SqliteFile& file);
-  Status fetch(int64_t number, std::string& bytes);
+  Status fetch(int64_t number, std::string& bytes, Status& damage);
   Status add(const std::string& hash, const std::string& bytes, int64_t& number);
   [[nodiscard]] Status damaged(int64_t number, const std::string& what) const;
 

@@ -21,7 +21,7 @@ Status SqliteRows::claim(const ClaimRequest& request, ClaimAnswer& answer) {
   STEPWELL_TRY(lines_->count_started(queue->second, request.now, static_cast<int64_t>(claimed.size())));
   for (RunHistory& history : claimed) {
     history.row.queue = request.queue;
-    if (history.row.event_count > 0) STEPWELL_TRY(read_events(history.row.run, history.events));
+    if (history.row.event_count > 0) STEPWELL_TRY(read_events(history));
     STEPWELL_TRY(read_messages(history.row.run, history.messages));
     STEPWELL_TRY(streams_->read_live(history.row.run, history.streams));
   }
@@ -45,7 +45,7 @@ Status SqliteRows::take_ready(int64_t queue_id, int64_t count_max, std::vector<R
     row.workflow = name_of(ready_list_.integer(4));
     row.key = ready_list_.bytes(5);
     row.created_at = ready_list_.integer(6);
-    STEPWELL_TRY(blobs_->read(ready_list_, 7, row.input));
+    STEPWELL_TRY(blobs_->read(ready_list_, 7, row.input, row.damage));
     row.priority = ready_list_.small_integer(8);
     row.deadline_at = ready_list_.integer_or(9, -1);
     row.parent = ready_list_.integer(10);

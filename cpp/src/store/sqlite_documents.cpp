@@ -62,6 +62,11 @@ Status SqliteRows::collapse(const Transition& transition, int64_t workflow_id, b
   auto row = std::make_unique<RunRow>();
   bool is_there = false;
   if (run != 0) STEPWELL_TRY(read_row(run, true, true, *row, is_there));
+  if (!row->damage.is_ok()) {  // what it was to be joined to cannot be read
+    is_settled = true;
+    answer.status = row->damage;
+    return Status::ok();
+  }
   is_settled = is_there && takes_in(asked.collapse, *row, count);
   if (!is_settled) {
     run = transition.run;

@@ -91,7 +91,8 @@ Status SqliteRows::read_record(RunId run, bool is_trimmed, RunRecord& record) {
   RunRow& row = history.row;
   bool is_there = false;
   STEPWELL_TRY(read_row(run, true, true, row, is_there));
-  STEPWELL_TRY(read_events(run, history.events));
+  STEPWELL_TRY(read_events(history));
+  STEPWELL_TRY(row.damage);
   STEPWELL_TRY(read_messages(run, history.messages));
   STEPWELL_TRY(streams_->read(run, history.streams));
   if (row.status == RunStatus::kRunning) row.status = RunStatus::kQueued;
@@ -209,13 +210,11 @@ Status SqliteRows::check_payloads(RunId run, Findings& findings) {
     int outcome = SQLITE_ROW;
     while ((outcome = list->step()) == SQLITE_ROW) {
       std::string ignored;
-      Status status = blobs_->read(*list, 0, ignored);
-      if (status.is_ok()) continue;
-      if (status.code() != code::kStoreCorrupt) return status;
-      findings.findings.push_back({run, status.message()});
-      break;  // the statement was reset
+      Status damage;
+      STEPWELL_TRY(blobs_->read(*list, 0, ignored, damage));
+      if (!damage.is_ok()) findings.findings.push_back({run, damage.message()});
     }
-    if (outcome != SQLITE_DONE && outcome != SQLITE_ROW) return file_.fault("check the payloads of", outcome);
+    if (outcome != SQLITE_DONE) return file_.fault("check the payloads of", outcome);
   }
   return Status::ok();
 }

@@ -413,7 +413,16 @@ Status SqliteRows::meet_key(const Transition& transition, int64_t workflow_id, b
   if (existing == transition.run) return Status::ok();
   answer.attached = std::make_unique<RunRow>();
   bool is_there = false;
-  return read_row(existing, false, true, *answer.attached, is_there);
+  STEPWELL_TRY(read_row(existing, false, true, *answer.attached, is_there));
+  refuse_damaged(answer);
+  return Status::ok();
+}
+
+// A run that is joined answers with its payloads.
+void SqliteRows::refuse_damaged(CommitAnswer& answer) {
+  if (answer.attached->damage.is_ok()) return;
+  answer.status = answer.attached->damage;
+  answer.attached.reset();
 }
 
 // The run id is known: the same creation once more, or a mistake.
@@ -422,7 +431,9 @@ Status SqliteRows::meet_run(const Transition& transition, CommitAnswer& answer) 
   bool is_there = false;
   STEPWELL_TRY(read_row(transition.run, true, false, row, is_there));
   const NewRun& asked = *transition.create;
-  if (row.workflow != asked.workflow || row.key != asked.key || row.input != asked.input) {
+  if (!row.damage.is_ok()) {
+    answer.status = row.damage;
+  } else if (row.workflow != asked.workflow || row.key != asked.key || row.input != asked.input) {
     answer.status = run_id_taken(transition.run);
   }
   return Status::ok();
@@ -456,7 +467,7 @@ Status SqliteRows::due(WallMs now, int64_t count_max, DueAnswer& answer) {
 }
 
 Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& found) {
-  if (request.run != 0) return add_found(request.run, request.with_events, found);
+  if (request.run != 0) return add_found(request.run, request, found);
   const auto workflow = name_ids_.find(request.workflow);
   const bool is_known = workflow != name_ids_.end();
   const RunId before = request.before > 0 ? request.before : std::numeric_limits<RunId>::max();
@@ -479,18 +490,18 @@ Status SqliteRows::find(const FindRequest& request, std::vector<RunHistory>& fou
   int outcome = SQLITE_ROW;
   while ((outcome = list->step()) == SQLITE_ROW) runs.push_back(list->integer(0));
   if (outcome != SQLITE_DONE) return file_.fault("search", outcome);
-  for (const RunId run : runs) STEPWELL_TRY(add_found(run, request.with_events, found));
+  for (const RunId run : runs) STEPWELL_TRY(add_found(run, request, found));
   return Status::ok();
 }
 
-Status SqliteRows::add_found(RunId run, bool with_events, std::vector<RunHistory>& found) {
+Status SqliteRows::add_found(RunId run, const FindRequest& request, std::vector<RunHistory>& found) {
   RunHistory history;
   bool is_there = false;
-  STEPWELL_TRY(read_row(run, true, true, history.row, is_there));
+  STEPWELL_TRY(read_row(run, request.with_payloads, request.with_payloads, history.row, is_there));
   if (!is_there) return Status::ok();
-  if (with_events) STEPWELL_TRY(read_events(run, history.events));
-  if (with_events) STEPWELL_TRY(read_messages(run, history.messages));
-  if (with_events) STEPWELL_TRY(streams_->read(run, history.streams));
+  if (request.with_events) STEPWELL_TRY(read_events(history));
+  if (request.with_events) STEPWELL_TRY(read_messages(run, history.messages));
+  if (request.with_events) STEPWELL_TRY(streams_->read(run, history.streams));
   found.push_back(std::move(history));
   return Status::ok();
 }
@@ -510,8 +521,8 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   row.key = row_by_run_.bytes(6);
   row.created_at = row_by_run_.integer(7);
   row.finished_at = row_by_run_.integer(8);
-  STEPWELL_TRY(blobs_->read(row_by_run_, 9, row.input));
-  STEPWELL_TRY(blobs_->read(row_by_run_, 10, row.result));
+  STEPWELL_TRY(blobs_->read(row_by_run_, 9, row.input, row.damage));
+  STEPWELL_TRY(blobs_->read(row_by_run_, 10, row.result, row.damage));
   row.priority = row_by_run_.small_integer(11);
   row.deadline_at = row_by_run_.integer_or(12, -1);
   row.parent = row_by_run_.integer(13);
@@ -528,16 +539,16 @@ Status SqliteRows::read_row(RunId run, bool with_input, bool with_result, RunRow
   return Status::ok();
 }
 
-Status SqliteRows::read_events(RunId run, std::vector<Event>& events) {
-  event_list_.bind(run);
+Status SqliteRows::read_events(RunHistory& history) {
+  event_list_.bind(history.row.run);
   int outcome = SQLITE_ROW;
   while ((outcome = event_list_.step()) == SQLITE_ROW) {
-    Event& event = events.emplace_back();
+    Event& event = history.events.emplace_back();
     event.kind = static_cast<EventKind>(event_list_.integer(0));
     event.attempt = event_list_.small_integer(1);
     event.step = event_list_.bytes(2);
     event.at = event_list_.integer(3);
-    STEPWELL_TRY(blobs_->read(event_list_, 4, event.payload));
+    STEPWELL_TRY(blobs_->read(event_list_, 4, event.payload, history.row.damage));
     event.took_ms = event_list_.integer_or(5, -1);
     event.waited_ms = event_list_.integer_or(6, -1);
   }

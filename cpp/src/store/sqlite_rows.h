@@ -55,6 +55,7 @@ class SqliteRows {
 
   Status create(const Transition& transition, CommitAnswer& answer);
   Status meet_key(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
+  static void refuse_damaged(CommitAnswer& answer);
   Status meet_run(const Transition& transition, CommitAnswer& answer);
   Status read_standing(RunId run, Standing& standing, bool& is_there);
   Status append_events(RunId run, int64_t first_seq, const std::vector<Event>& events, size_t events_known,
@@ -70,10 +71,10 @@ class SqliteRows {
   Status collapse(const Transition& transition, int64_t workflow_id, bool& is_settled, CommitAnswer& answer);
   Status keep(const Document& document, WallMs at, CommitAnswer& answer);
   Status read_row(RunId run, bool with_input, bool with_result, RunRow& row, bool& is_there);
-  Status read_events(RunId run, std::vector<Event>& events);
+  Status read_events(RunHistory& history);
   Status read_messages(RunId run, std::vector<Message>& messages);
   Status count_messages(RunId run, int64_t& count);
-  Status add_found(RunId run, bool with_events, std::vector<RunHistory>& found);
+  Status add_found(RunId run, const FindRequest& request, std::vector<RunHistory>& found);
   // Runs a statement that answers no rows.
   Status finish(SqliteStatement& statement, const char* doing);
   Status name_id(const std::string& name, int64_t& id);

@@ -160,7 +160,7 @@ CODES: dict[str, tuple[str, str, str]] = {
     "SW-E1106": (
         "store damaged",
         "SQLite, or a checksum, found that the file is not what was written.",
-        "See what is wrong with `stepwell store verify FILE`; restore a backup, or export what can be read.",
+        "See what it is with `stepwell store verify FILE`; restore a backup. A run whose payload is damaged is paused.",
     ),
     "SW-E1107": (
         "no place for the copy",

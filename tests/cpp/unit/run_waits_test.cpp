@@ -249,9 +249,32 @@ TEST(RunWaits, ADamagedHistoryPausesTheRun) {
       EXPECT_TRUE(decision.park->is_paused);
       ASSERT_EQ(decision.events.size(), 1U);
       EXPECT_EQ(decision.events[0].kind, EventKind::kMismatch);
-      EXPECT_NE(decision.events[0].payload.find("SW-E1104"), std::string::npos) << decision.events[0].payload;
+      EXPECT_NE(decision.events[0].payload.find("SW-E1106"), std::string::npos) << decision.events[0].payload;
     }
   }
+}
+
+// The "resume" that woke it was left in its inbox: the store queued the paused run again, at once and without end.
+TEST(RunWaits, ADamagedRunThatIsResumedIsPausedOnceMore) {
+  RunHistory history = fresh();
+  history.row.damage = Status(StatusKind::kIo, code::kStoreCorrupt, "payload 7 is damaged");
+  history.messages = {Message{5, 1, "resume", "", "", 0}, Message{6, 1, "signal:a", "", "p", 0}};
+  RunMachine machine(history, 1);
+  const Decision decision = machine.decide(input(InputKind::kTakenUp), 0);
+  EXPECT_EQ(decision.taken, std::vector<int64_t>{5});
+  ASSERT_TRUE(decision.park);
+  EXPECT_TRUE(decision.park->is_paused);
+  EXPECT_NE(decision.events.at(0).payload.find("payload 7 is damaged"), std::string::npos);
+}
+
+TEST(RunWaits, ADamagedRunCanBeCancelled) {
+  RunHistory history = fresh();
+  history.row.damage = Status(StatusKind::kIo, code::kStoreCorrupt, "payload 7 is damaged");
+  history.messages = {Message{5, 1, "cancel", "", "", 0}};
+  RunMachine machine(history, 1);
+  const Decision decision = machine.decide(input(InputKind::kTakenUp), 0);
+  ASSERT_TRUE(decision.end);
+  EXPECT_EQ(decision.end->status, RunStatus::kCancelled);
 }
 
 }  // namespace
