@@ -35,7 +35,7 @@ struct Stage {
   std::map<std::string, CallPass> passes;
   std::map<std::string, WallMs> held;
   std::map<std::string, Status> refused;
-  AdmissionStage stage{loop, 5, [this](const CallRef& call, Ruling ruling) {
+  AdmissionStage stage{loop, 5, [this](const CallRef& call, const Ruling& ruling) {
                          if (ruling.kind == RulingKind::kSend) {
                            sent.push_back(call.step);
                            passes[call.step] = ruling.pass;
@@ -190,7 +190,7 @@ TEST(Admission, AnOpenCircuitHoldsWhoAsksAndWhoWaits) {
   }
   const CircuitView open = stage.stage.circuits().at(0);
   EXPECT_EQ(open.state, CircuitState::kOpen);
-  const int64_t sent = static_cast<int64_t>(stage.sent.size());
+  const auto sent = static_cast<int64_t>(stage.sent.size());
   stage.ask("late", of("p:m#k"));
   EXPECT_EQ(stage.waiting(), 0);
   EXPECT_GE(stage.held.at("late"), open.open_until);
@@ -377,7 +377,7 @@ void expect_close_to_ideal(const char* what, const CallLimits* limits, bool tell
   if (limits != nullptr) world.dispatcher.admission().set_limits("p:m", *limits);
   world.dispatcher.serve("q", 1'000);
   world.start(kCalls);
-  const int64_t took_ms = world.run_until_finished(kCalls, 4 * 3'600'000);
+  const int64_t took_ms = world.run_until_finished(kCalls, int64_t{4} * 3'600'000);
   ASSERT_EQ(world.error, "");
   ASSERT_EQ(world.finished, kCalls) << "after " << took_ms << " ms";
   const double by_requests = static_cast<double>(kCalls) / static_cast<double>(settings.requests_per_minute);

@@ -290,7 +290,7 @@ TEST(Dispatcher, APoisonRunTakesNobodyWithIt) {
   for (bool is_killed = true; is_killed; ++lives) {
     ASSERT_LE(lives, 20);
     World world(1, table);
-    world.run_for(lives * 60'000);  // past the leases of the life before
+    world.run_for(lives * int64_t{60'000});  // past the leases of the life before
     world.dispatcher.serve("q", kRuns);
     is_killed = is_killed_by(poison, world);
   }
@@ -308,7 +308,7 @@ TEST(Dispatcher, ARunThatWaitsForItsTrialTakesOrders) {
   for (int life = 0; life <= Limits().crashes_alone_min; ++life) {
     World world(1, table);
     for (int i = 0; i < 4 && life == 0; ++i) world.start();
-    world.run_for(life * 60'000);
+    world.run_for(life * int64_t{60'000});
     world.dispatcher.serve("q", 10);
     world.run_for(50);
     if (life < Limits().crashes_alone_min) continue;
