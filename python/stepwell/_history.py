@@ -29,7 +29,7 @@ class HistoryKind(enum.StrEnum):
     TIMER_SET = "timer set"
     #: `value` is the name of the child's run.
     CHILD_STARTED = "child started"
-    #: The run was paused because its code asks for other steps than it has recorded; `error` says which.
+    #: The run was paused: its code asks for other steps than it has recorded, or that cannot be read; `error` says which.
     CODE_CHANGED = "code changed"
     #: A time that was agreed on was not kept; `value` says which and by how much.
     BREACHED = "breached"

@@ -132,6 +132,7 @@ class Dispatcher : private StreamHost {
   void hand_over(RunId run, Active& active, RunHistory history);
   // Suspects (dispatcher_trials.cpp).
   void put_aside(RunId run, Active& active, RunHistory history);
+  void begin_trial(RunId run, const Active& active);
   void next_trial();
   void try_out(RunId run);
   void recount(RunId run, const Active& active, int32_t claims);

@@ -125,8 +125,7 @@ void Dispatcher::activate(Queue& queue, RunHistory history) {
   }
   if (history.row.claims > options_.limits.crashes_alone_min) {
     if (trial_ != 0) return put_aside(run, kept, std::move(history));
-    trial_ = run;
-    trial_seq_ = kept.machine.next_seq();
+    begin_trial(run, kept);
   }
   hand_over(run, kept, std::move(history));
 }

@@ -1,11 +1,16 @@
 // The dispatcher's part for suspects: runs that were in flight in several crashes. One of them may be poison, the
 // others only stood beside it. So they are handed out one at a time, and a crash counts for none but the one under
-// trial. Its trial is over when it ends, is laid aside or records a step.
+// trial. Its trial is over when it ends, is laid aside or records a step, and after half a minute at the latest: it may
+// wait for another one of them.
 #include <utility>
 
 #include "runtime/dispatcher.h"
 
 namespace stepwell::detail {
+
+namespace {
+constexpr int64_t kTrialMs = 30'000;
+}  // namespace
 
 // It keeps its lease, so it stays this engine's, yet this life does not count for it until it is handed out.
 void Dispatcher::put_aside(RunId run, Active& active, RunHistory history) {
@@ -14,14 +19,24 @@ void Dispatcher::put_aside(RunId run, Active& active, RunHistory history) {
   suspects_.push_back(run);
 }
 
+void Dispatcher::begin_trial(RunId run, const Active& active) {
+  trial_ = run;
+  trial_seq_ = active.machine.next_seq();
+  loop_.after(kTrialMs, [this, self = self_, run, token = active.token] {
+    const auto found = *self == nullptr ? active_.end() : active_.find(run);
+    if (*self == nullptr || trial_ != run || found == active_.end() || found->second->token != token) return;
+    next_trial();
+    schedule_flush();
+  });
+}
+
 void Dispatcher::next_trial() {
   trial_ = 0;
   while (trial_ == 0 && !suspects_.empty() && !is_closing_) {
     const auto next = active_.find(suspects_.front());
     suspects_.pop_front();
     if (next == active_.end() || !next->second->untried || next->second->machine.is_done()) continue;  // cancelled
-    trial_ = next->first;
-    trial_seq_ = next->second->machine.next_seq();
+    begin_trial(next->first, *next->second);
     recount(trial_, *next->second, next->second->untried->row.claims);
     continuations_.back().is_trial = true;
     schedule_flush();

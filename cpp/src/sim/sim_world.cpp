@@ -91,7 +91,7 @@ struct SimWorld::Engine {
         http(world.clock_, loop, world.server_),
         dispatcher(
             loop, store, http, [&world, this](std::vector<Item>& items) { world.on_items(*this, items); },
-            detail::DispatcherOptions{Limits{.crashes_max = 1000}, kLeaseMs, process_, seed}) {}
+            detail::DispatcherOptions{Limits{.crashes_max = 1000, .crashes_alone_min = 1}, kLeaseMs, process_, seed}) {}
   const int index;
   const ProcessId process;
   bool is_dead = false;

@@ -301,6 +301,24 @@ TEST(Dispatcher, APoisonRunTakesNobodyWithIt) {
   }
 }
 
+// A run under trial may wait, in its own code, for another one that waits for its trial.
+TEST(Dispatcher, ATrialDoesNotLastForEver) {
+  const auto table = std::make_shared<MemoryTable>();
+  for (int life = 0; life <= Limits().crashes_alone_min; ++life) {
+    World world(1, table);
+    for (int i = 0; i < 3 && life == 0; ++i) world.start();
+    world.run_for(life * int64_t{60'000});
+    world.dispatcher.serve("q", 10);
+    world.run_for(1'000);
+    if (life < Limits().crashes_alone_min) continue;
+    EXPECT_EQ(world.items.size(), 1U);
+    world.run_for(30'000);
+    EXPECT_EQ(world.items.size(), 2U);
+    EXPECT_FALSE(is_killed_by(0, world));
+    EXPECT_EQ(world.items.size(), 3U);
+  }
+}
+
 // What its users order reaches a run that waits for its trial.
 TEST(Dispatcher, ARunThatWaitsForItsTrialTakesOrders) {
   const auto table = std::make_shared<MemoryTable>();
