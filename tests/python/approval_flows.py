@@ -88,7 +88,7 @@ options: dict[str, Any] = {
     "default no": {"deadline": "50ms", "default": False},
     "default triage": {"type": Triage, "deadline": "50ms", "default": Triage(queue="technical", urgency=2)},
     "pages": {"evidence": 7, "escalate": [("30ms", page_on_call), ("60ms", mail_the_head), ("1h", broken_pager)]},
-    "pages late": {"escalate": [("1200ms", page_on_call)], "deadline": "1h"},
+    "pages late": {"escalate": [("4s", page_on_call)], "deadline": "1h"},
     "half": {"deadline": "1s", "default": True, "escalate": mail_the_head},
     "broken": {"escalate": [("10ms", broken_pager)]},
     "many": {"quorum": 2, "approvers": [f"p{number}" for number in range(40)]},
