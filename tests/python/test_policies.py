@@ -94,7 +94,7 @@ def test_fallback_goes_on_for_each_kind_of_failure(
         "stranger",
         "other",
     ]
-    answer = ask(server, Fallback(chain, after="300ms"))
+    answer = ask(server, Fallback(chain, after="800ms"))
     assert [status for *_, status in asked(answer)] == ["failed", "timeout", "refused", "review", "ok"]
     assert (answer.label, answer.model) == ("Technical", "other")
     assert answer.attempts == sum(each.attempts for each in answer.path) == 2 + 1 + 1 + 1 + 1

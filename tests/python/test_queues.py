@@ -174,7 +174,7 @@ def test_debounce_keeps_the_last_input() -> None:
         return n
 
     with sw.Engine() as engine:
-        runs = [engine.start(reindex, n, collapse=sw.Debounce("doc-7", "150ms")) for n in range(5)]
+        runs = [engine.start(reindex, n, collapse=sw.Debounce("doc-7", "500ms")) for n in range(5)]
         assert [run.is_new for run in runs] == [True, False, False, False, False]
         assert {run.id for run in runs} == {runs[0].id}
         assert runs[-1].result(timeout=10) == 4
@@ -208,7 +208,7 @@ def test_collect_gives_one_run_a_list() -> None:
         return len(rows)
 
     with sw.Engine() as engine:
-        runs = [engine.start(store_all, n, collapse=sw.Collect(size=4, wait="200ms")) for n in range(10)]
+        runs = [engine.start(store_all, n, collapse=sw.Collect(size=4, wait="600ms")) for n in range(10)]
         assert [run.result(timeout=10) for run in runs] == [4] * 8 + [2] * 2
     assert sorted(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 

@@ -124,7 +124,7 @@ def is_settled(account: sw.BudgetAccount) -> bool:
 @pytest.mark.parametrize("kind", HEALED)
 def test_a_fault_of_one_attempt_is_healed(form: str, kind: str) -> None:
     faults = Faults(share=1.0, kinds={kind: 1.0}, max_faults_per_call=1)
-    idle = "150ms" if kind in ("stream_silent", "trickle") else "20s"
+    idle = "500ms" if kind in ("stream_silent", "trickle") else "20s"
     with LlmServer(require_key="right-key", faults=faults) as server, sw.Engine() as engine:
         budget = sw.Budget(usd=5, name="b", price=PRICE)
         run = engine.start(asks_for_a_stream, place_of(form, server.origin, idle=idle), budget=budget)
@@ -149,7 +149,7 @@ def test_a_fault_of_one_attempt_is_healed(form: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", HOPELESS)
 def test_a_fault_of_every_attempt_has_its_code(form: str, kind: str) -> None:
     faults = Faults(share=1.0, kinds={kind: 1.0}, max_faults_per_call=100)
-    idle = "100ms" if kind == "stream_silent" else "20s"
+    idle = "400ms" if kind == "stream_silent" else "20s"
     with LlmServer(require_key="right-key", faults=faults) as server, sw.Engine() as engine:
         budget = sw.Budget(usd=5, name="b", price=PRICE)
         where = place_of(form, server.origin, idle=idle, attempts=2)

@@ -48,7 +48,7 @@ def test_now_uuid_and_random_are_the_same_in_a_replay(tmp_path: Path) -> None:
 
 def test_delay_timeout_and_priority(engine: sw.Engine) -> None:
     assert engine.start(doubles, 1, delay="50ms").result(20) == 2
-    late = engine.start(asks, "1h", timeout="1200ms")
+    late = engine.start(asks, "1h", timeout="3s")
     comes_to(late, sw.RunStatus.WAITING)
     with pytest.raises(sw.RunFailed, match="SW-E1017"):
         late.result(20)
