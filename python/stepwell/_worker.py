@@ -11,16 +11,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stepwell import _codec
 from stepwell._activation import MISMATCH, PARK, RUN_FAILED, Activation, LaidAside
 from stepwell._calls import CALL_HELD, held
-from stepwell._ends import failed, failed_blocking, succeeded
+from stepwell._ends import failed, succeeded
 from stepwell._errors import ClosedError, InputError, RunCancelled
+from stepwell._pool import Pool
 from stepwell._port import STREAM_PIECE, STREAM_TEXT, Port
-from stepwell._workflow import current_activation, current_scope
+from stepwell._workflow import current_activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +35,6 @@ _log = logging.getLogger("stepwell")
 # ItemKind of the core.
 _ACTIVATE, _STEP_ANSWER, _ATTEMPT, _STOP, _RUN_FINISHED, _STARTED, _HTTP, _PAUSE = range(8)
 _POLL_COUNT_MAX = 1024
-_REPORTS_HELD_MAX = 64
-# A plain workflow slower than this hands in its result at once; quick ones share a batch.
-_QUICK_NS = 200_000
-_POOL_THREADS_MAX = 32
 
 
 class Worker:
@@ -48,6 +44,7 @@ class Worker:
         self.core = core
         self.flows: dict[str, Workflow[..., Any]] = {}
         self.active: dict[int, Activation] = {}
+        self._replacing = threading.Lock()
         self.groups: dict[int, Callable[[list[tuple[Any, ...]]], None]] = {}
         self.loop = asyncio.new_event_loop()
         self._outgoing: list[tuple[Any, ...]] = []
@@ -67,7 +64,7 @@ class Worker:
         self.budgets = ""
         self.known_budgets: dict[str, Budget] = {}
         self.asked_budgets: set[str] = set()
-        self._pool = _Pool(self)
+        self._pool = Pool(self)
         self._port = Port(core, self.loop, self._on_loop)
         self._loop_thread = threading.Thread(target=self._run_loop, name="stepwell-async", daemon=True)
         self._pump_thread = threading.Thread(target=self._pump, name="stepwell-pump", daemon=True)
@@ -173,8 +170,16 @@ class Worker:
 
     def _activation(self, item: tuple[Any, ...]) -> Activation:
         _, run, name, _, history, token, budgets = item
-        activation = self.active[run] = Activation(self, run, token, self.flows[name], history, budgets)
+        activation = Activation(self, run, token, self.flows[name], history, budgets)
+        with self._replacing:
+            self.active[run] = activation
         return activation
+
+    def retire(self, activation: Activation) -> None:
+        """Forget one that has come to its end, and not a later one of its run. The pump may stop it at this very moment."""
+        with self._replacing:
+            if self.active.get(activation.run) is activation:
+                self.active.pop(activation.run, None)
 
     def _apply_plain(self, item: tuple[Any, ...], plain: list[Activation]) -> None:
         """Apply an item of a plain workflow: it begins or stops; the answers to its steps go to the thread that waits."""
@@ -192,8 +197,8 @@ class Worker:
             reading = self.active.get(item[1])
             if reading is not None and (take := reading.streams.get(item[2])) is not None:
                 take(item)
-        elif item[0] == _PAUSE and item[1] in self.active:
-            self.active[item[1]].set_pausing(item[2])
+        elif item[0] == _PAUSE and (pausing := self.active.get(item[1])) is not None:
+            pausing.set_pausing(item[2])
 
     def _lay_aside_unknown(self, item: tuple[Any, ...]) -> None:
         """Pause a run of a workflow that this engine does not know: served later and resumed, it goes on."""
@@ -317,81 +322,3 @@ class Worker:
             task.cancel()
         waiter = asyncio.gather(*tasks, return_exceptions=True)
         waiter.add_done_callback(lambda _: self.loop.stop())
-
-
-class _Pool:
-    """Threads for plain workflows. They take from one line; quick ones share a batch of reports."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._line: deque[Activation | None] = deque()
-        self._ready = threading.Semaphore(0)
-        self.threads: list[threading.Thread] = []
-        self._idle_count = 0
-        self.is_forgotten = False
-
-    def submit(self, activations: list[Activation]) -> None:
-        """Put activations in line and see that somebody works on them."""
-        self._line.extend(activations)
-        if self._idle_count == 0 and len(self.threads) < _POOL_THREADS_MAX:
-            thread = threading.Thread(target=self._serve, name=f"stepwell-pool-{len(self.threads)}", daemon=True)
-            self.threads.append(thread)
-            thread.start()
-        self._ready.release()
-
-    def stop(self) -> None:
-        """Let the threads end once the line is empty."""
-        self._line.extend([None] * len(self.threads))
-        self._ready.release(max(1, len(self.threads)))
-
-    def _serve(self) -> None:
-        held: list[tuple[Any, ...]] = []
-        line, worker = self._line, self._worker
-        while True:
-            try:
-                activation = line.popleft()
-            except IndexError:
-                self._hand_in(held)
-                self._idle_count += 1
-                self._ready.acquire()
-                self._idle_count -= 1
-                continue
-            if activation is None:
-                self._hand_in(held)
-                return
-            began = time.perf_counter_ns()
-            report = self._drive(activation)
-            if self.is_forgotten:
-                return
-            if worker.active.get(activation.run) is activation:  # not a later one of the same run
-                worker.active.pop(activation.run)
-            if report is not None:
-                held.append(report)
-            if len(held) >= _REPORTS_HELD_MAX or time.perf_counter_ns() - began > _QUICK_NS:
-                self._hand_in(held)
-
-    def _hand_in(self, held: list[tuple[Any, ...]]) -> None:
-        if held:
-            with contextlib.suppress(ClosedError):
-                self._worker.core.complete(held)
-            held.clear()
-
-    def _drive(self, activation: Activation) -> tuple[Any, ...] | None:
-        flow = activation.flow
-        payload, activation.stop_payload = activation.stop_payload, b""
-        token = current_activation.set(activation)
-        try:
-            value = (
-                flow.fn() if flow.input_name is None else flow.fn(_codec.decode(payload, flow.takes, flow.input_words))
-            )
-            return succeeded(activation, value)
-        except (RunCancelled, LaidAside):
-            return None
-        except BaseException as error:  # noqa: BLE001 - recorded, whatever it is
-            try:
-                return failed_blocking(activation, error)
-            except (RunCancelled, LaidAside):
-                return None
-        finally:
-            current_activation.reset(token)
-            current_scope.set("")

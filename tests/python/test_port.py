@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,3 +126,25 @@ def test_calls_per_host_bounds_what_is_in_flight() -> None:
         assert asyncio.run(main(server.url)) >= 0.18  # three waves
     with pytest.raises(sw.InputError, match="SW-E1014"):
         sw.Engine(calls_per_host=0)
+
+
+class PumpFirst(dict[int, Any]):
+    """The activations, with the pump taking one away whenever a thread of the pool has looked at it."""
+
+    def get(self, key: int, default: Any = None) -> Any:
+        found = super().get(key, default)
+        if threading.current_thread().name.startswith("stepwell-pool"):
+            super().pop(key, None)
+        return found
+
+
+def test_a_run_that_is_stopped_while_it_ends_takes_no_thread_with_it() -> None:
+    """The thread died of a KeyError, and the results of other runs that it had not handed in yet were lost with it."""
+
+    @sw.workflow
+    def doubles(x: int) -> int:
+        return 2 * x
+
+    with sw.Engine() as engine:
+        engine._worker.active = PumpFirst()
+        assert [run.result(20) for run in engine.start_many(doubles, range(200))] == [2 * x for x in range(200)]
